@@ -1,0 +1,1 @@
+"""The load client, built on the client role of our own core."""

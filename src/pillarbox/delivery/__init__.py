@@ -1,0 +1,1 @@
+"""The delivery role: leases what is due, speaks to next hops, settles outcomes. Never listens."""

@@ -1,0 +1,1 @@
+"""Who somebody is. base.py is the seam; one module per kind of directory."""

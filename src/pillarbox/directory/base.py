@@ -1,0 +1,120 @@
+"""What a directory promises: it verifies credentials and says whose they are.
+
+Comparison and preparation of login and password (SASLprep, case) are the directory's. It never slows down a
+failure (authentication does, to one fixed time) and never counts one (the guard does).
+
+ERRORS
+    Unavailable: the directory cannot say; becomes 454, never 535.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from pillarbox.sasl.mechanism import Credentials
+
+
+class Unavailable(Exception):
+    """The directory cannot say now; ``str()`` is the cause, for the log."""
+
+
+class Reason(Enum):
+    """Why somebody was denied; for the log and the guard, never for the peer."""
+
+    UNKNOWN = auto()
+    WRONG = auto()
+    DISABLED = auto()
+    LOCKED = auto()
+    EXPIRED = auto()
+    OPAQUE = auto()  # the server behind can only say no
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who signed in, and which addresses are theirs.
+
+    Attributes:
+        login: the directory's own spelling; what events, quotas and the queue show.
+        addresses: mailboxes that may be used as sender, lower case.
+        domains: whole domains that may be used (application accounts), lower case.
+        may_redirect: may send others' From under an own Resent-From.
+        recipients_per_hour: None: the site's default.
+        generation: changes with each change of the account; a session of an older one ends.
+    """
+
+    login: str
+    addresses: frozenset[str]
+    domains: frozenset[str] = frozenset()
+    may_redirect: bool = False
+    recipients_per_hour: int | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Not let in. ``login`` is the account meant when there is one."""
+
+    reason: Reason
+    login: str | None = None
+
+
+class Directory(Protocol):
+    """The seam of R4."""
+
+    async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        """Who is this. ``known_place``: the peer's address has a good history; costly work for other places
+        queues apart, so that strangers never delay known places. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form; ``scram`` a stored
+    SCRAM-SHA-256 secret in RFC 5803 form or None. Neither is in its repr."""
+
+    login: str
+    addresses: tuple[str, ...]
+    domains: tuple[str, ...]
+    may_redirect: bool
+    recipients_per_hour: int | None
+    disabled: bool
+    generation: int
+    created_at: float
+    password_changed_at: float
+    password_hash: str
+    scram: str | None
+
+    def __repr__(self) -> str:
+        return f"Account({self.login!r})"
+
+
+class AccountExists(Exception):
+    """add: the login is taken."""
+
+
+class UnknownAccount(Exception):
+    """No such login; ``args[0]`` is the login asked for."""
+
+
+class Accounts(Protocol):
+    """The local accounts, for the operator's verbs; owned by the spool process (accounts.py), reached over a
+    channel from elsewhere. Logins compare case-insensitively."""
+
+    async def find(self, login: str) -> Account | None:
+        """What verification needs. Raises Unavailable."""
+        ...
+
+    async def add(self, account: Account) -> None:
+        """Raises AccountExists."""
+        ...
+
+    async def replace(self, account: Account) -> Account:
+        """Stores it with the next generation, which it returns; every process that has a session of this login
+        has been told when it returns. Raises UnknownAccount."""
+        ...
+
+    async def remove(self, login: str) -> None:
+        """Raises UnknownAccount."""
+        ...
+
+    async def list(self) -> list[Account]: ...

@@ -1,0 +1,46 @@
+"""The envelope: what travels beside the content, decoded, in typed fields (never as lines).
+
+STANDARDS
+    RFC 5321 2.3.1 (envelope), RFC 6152, RFC 6531.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One message's envelope, from commit to the last outcome.
+
+    Attributes:
+        queue_id: 26 characters of Crockford base32: 48 bits of milliseconds, 80 random bits (see queue_id()).
+        reverse_path: in wire form without brackets; "" is the null reverse-path.
+        forward_paths: in wire form without brackets, in RCPT order, each once.
+        received_at: seconds since the epoch, when the content ended.
+        size: octets of the content as stored.
+        eight_bit: the content holds an octet above 127: a next hop needs 8BITMIME.
+        smtputf8: the message needs SMTPUTF8 at the next hop.
+        login: who submitted (the Identity's name); "" for what we made ourselves (bounces).
+        site: the site's name.
+        session_id: the session it came in by, for the log; "" for our own.
+        is_bounce: a delivery status notification of ours: never bounced again.
+    """
+
+    queue_id: str
+    reverse_path: str
+    forward_paths: tuple[str, ...]
+    received_at: float
+    size: int
+    eight_bit: bool = False
+    smtputf8: bool = False
+    login: str = ""
+    site: str = ""
+    session_id: str = ""
+    is_bounce: bool = False
+
+
+def queue_id(now: float, random: bytes) -> str:
+    """A queue id from the time (seconds since the epoch) and 10 random octets.
+
+    Ids of one millisecond sort by chance, ids of different ones by time.
+    """
+    raise NotImplementedError

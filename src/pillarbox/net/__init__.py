@@ -1,0 +1,1 @@
+"""The asyncio edge: streams that drive an smtp.Connection, TLS contexts, names. No policy."""

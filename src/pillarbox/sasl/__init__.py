@@ -1,0 +1,1 @@
+"""SASL exchanges without I/O, both roles. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Where accepted mail is held until each recipient has an outcome. base.py says what a spool promises."""

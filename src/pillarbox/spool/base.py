@@ -1,0 +1,281 @@
+"""What a spool promises, in four small Protocols, one for each who uses it.
+
+A message is durable when ``commit`` returns, and it ends delivered or bounced: ``settle`` takes outcomes and the
+bounces they cause in one transaction. Delivery is at least once: an attempt whose settlement was lost is made again.
+
+Who normalises: nobody here; paths are stored as given. Who retries: delivery; a spool only keeps ``due_at``. What
+is atomic: one commit; one settle; one operator's verb per message.
+
+Two implementations: embedded (SQLite, owned by the spool process; others reach it over a channel, see remote.py)
+and, with its own issue, cluster (PostgreSQL). tests/contract/test_spool.py runs over each.
+
+ERRORS
+    Unavailable: the spool cannot say now; nothing was promised (a commit may still have happened: repeat it under
+    the same queue id or answer 451). Full: below its reserve; only settle, expunge and reading go on.
+    QueueIdTaken: another message has this id. UnknownQueueId. LeaseLost: the lease is void.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from pillarbox.message.envelope import Envelope
+
+
+class SpoolError(Exception):
+    """Base of the room's errors."""
+
+
+class Unavailable(SpoolError):
+    """The spool cannot say now (451 4.3.0)."""
+
+
+class Full(SpoolError):
+    """Below the reserve (452 4.3.1)."""
+
+
+class QueueIdTaken(SpoolError):
+    """The queue id names another message."""
+
+
+class UnknownQueueId(SpoolError):
+    """No message has this queue id."""
+
+
+class LeaseLost(SpoolError):
+    """The lease is void: another worker may hold it by now."""
+
+
+class State(StrEnum):
+    """A recipient's state. Delivered and bounced recipients are gone from the spool."""
+
+    DUE = "due"  # waits for its due time, or is being tried
+    HELD = "held"  # waits for the operator's release
+    DEAD = "dead"  # a bounce that failed: waits for the operator (never a bounce for a bounce)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The next hop took the recipient. ``reply`` as received ("250 2.0.0 ok"), ``hop`` its name."""
+
+    reply: str
+    hop: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Try again at ``due_at`` (seconds since the epoch)."""
+
+    reason: str
+    hop: str
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Given up; a bounce tells the sender. ``reason`` is the reply or our own words, ``status`` like "5.1.1"."""
+
+    reason: str
+    hop: str
+    status: str
+
+
+Outcome = Delivered | Deferred | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Our record of one forward path. ``key`` is its number within the message, from 0, in RCPT order."""
+
+    key: int
+    forward_path: str
+    domain: str  # lower case; "" for <Postmaster>
+    state: State
+    due_at: float
+    attempts: int
+    last_reply: str  # of the last attempt, "" before the first
+    last_attempt_at: float | None
+    delay_warned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A message lent to one worker with those of its recipients that are due and were free.
+
+    ``content`` holds the whole content when it is small enough to come along, else None: read it with ``open``.
+    """
+
+    lease_id: int
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message that settle commits together with the outcomes that caused it (bounce, delay warning)."""
+
+    envelope: Envelope
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one attempt leads to. Repeatable: settling a recipient that is gone changes nothing.
+
+    Attributes:
+        outcomes: by recipient key. Failed of a bounce (envelope.is_bounce) becomes State.DEAD instead of leaving.
+        messages: committed in the same transaction, due at once.
+        warned: keys for which a delay warning is among ``messages``.
+    """
+
+    queue_id: str
+    outcomes: dict[int, Outcome]
+    messages: tuple[NewMessage, ...] = ()
+    warned: frozenset[int] = frozenset()
+
+
+class ContentWriter(Protocol):
+    """Takes the content of one message in chunks; back-pressure by awaiting."""
+
+    async def write(self, octets: bytes) -> None:
+        """Raises Unavailable, Full."""
+        ...
+
+    async def commit(self, envelope: Envelope) -> None:
+        """Makes content and envelope durable; see Intake.commit."""
+        ...
+
+    async def abandon(self) -> None:
+        """Forgets what was written. Never raises."""
+        ...
+
+
+class Intake(Protocol):
+    """What the submission role may do: append, nothing else."""
+
+    async def commit(self, envelope: Envelope, content: bytes) -> None:
+        """Returns only when envelope and content are on stable storage; recipients are due at once.
+
+        Repeating it with the same envelope is success, not a second message. Raises Unavailable, Full,
+        QueueIdTaken.
+        """
+        ...
+
+    def writer(self, queue_id: str) -> ContentWriter:
+        """For content too large to hold (``INLINE_LIMIT``): stream it, then commit."""
+        ...
+
+    def refusal(self, size: int) -> SpoolError | None:
+        """Cheap, no I/O: Full or Unavailable when a message of ``size`` octets would be refused now."""
+        ...
+
+
+INLINE_LIMIT = 262_144
+"""Octets of content up to which commit(envelope, content) is used; above it, writer()."""
+
+
+class Outbox(Protocol):
+    """What the delivery role may do: lend, read and settle."""
+
+    async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
+        """Up to ``limit`` messages with recipients due at ``now`` whose domain is not in ``skip``, oldest due first.
+
+        A lease belongs to this worker until settled or released; it is void when the worker's heartbeat is 30 s
+        old or its channel ended.
+        """
+        ...
+
+    async def wait_due(self, timeout: float) -> None:
+        """Returns when something may be due that was not leased before, or after ``timeout`` seconds."""
+        ...
+
+    def extend(self, lease: Lease) -> bool:
+        """Whether the lease still holds: the heartbeat is fresh. Ask before a final dot; no I/O."""
+        ...
+
+    def open(self, queue_id: str) -> AsyncIterator[bytes]:
+        """The content in chunks. Raises UnknownQueueId, Unavailable."""
+        ...
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> None:
+        """Outcomes and messages in one transaction; ends the lease. Raises LeaseLost, Unavailable (repeat it)."""
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Gives it back untried."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages an operator means; conditions are joined by and. Text matches whole addresses, or with
+    ``*`` as a wildcard, case-insensitively.
+
+    ``age``: received at least so many seconds ago.
+    """
+
+    queue_ids: tuple[str, ...] = ()
+    sender: str | None = None
+    recipient: str | None = None
+    domain: str | None = None
+    login: str | None = None
+    state: State | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """What list and show print."""
+
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The queue in numbers. ``oldest_at`` None when empty; ``free`` octets left on its file system."""
+
+    messages: int
+    recipients: dict[str, int]  # by State
+    oldest_at: float | None
+    free: int
+
+
+class Ledger(Protocol):
+    """What an operator may do. Each verb returns the ids it changed; a leased recipient is skipped, not waited for."""
+
+    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
+        """By queue id, after ``after`` (keyset paging)."""
+        ...
+
+    async def show(self, queue_id: str) -> QueuedMessage:
+        """Raises UnknownQueueId."""
+        ...
+
+    async def hold(self, which: Filter, now: float) -> Sequence[str]: ...
+
+    async def release(self, which: Filter, now: float) -> Sequence[str]:
+        """HELD and DEAD become due now."""
+        ...
+
+    async def retry(self, which: Filter, now: float) -> Sequence[str]:
+        """Due now, whatever the schedule said."""
+        ...
+
+    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
+        """Removes the message and, in the same transaction, commits bounces. Raises UnknownQueueId, LeaseLost
+        (being delivered: try again)."""
+        ...
+
+    async def depth(self, now: float) -> Depth: ...
+
+
+class Spool(Intake, Outbox, Ledger, Protocol):
+    """All of it."""
+
+    def unhealthy_reason(self) -> str | None:
+        """None, or why the spool is not to be relied on now, in words for an operator. Cheap: no I/O."""
+        ...

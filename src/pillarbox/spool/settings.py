@@ -1,0 +1,13 @@
+"""What the spool needs to know; made by config."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """``directory`` holds spool.db and content/. ``min_free`` octets are kept free for settling; None: the larger
+    of 1 GiB and 5 % of the file system."""
+
+    directory: Path
+    min_free: int | None = None

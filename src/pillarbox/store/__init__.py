@@ -1,0 +1,1 @@
+"""Connections, transactions and migrations; the only importers of database drivers."""
