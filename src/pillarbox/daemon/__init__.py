@@ -1,1 +1,1 @@
-"""The composition root: settings -> objects -> roles; the supervisor, signals, reload, drain, the metrics endpoint."""
+"""The composition root: settings -> objects -> roles; the supervisor, signals, reload, drain, metrics."""

@@ -245,7 +245,7 @@ class Depth:
 
 
 class Ledger(Protocol):
-    """What an operator may do. Each verb returns the ids it changed; a leased recipient is skipped, not waited for."""
+    """What an operator may do. Each verb returns the ids it changed; leased recipients are skipped."""
 
     async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
         """By queue id, after ``after`` (keyset paging)."""

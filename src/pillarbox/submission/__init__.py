@@ -1,1 +1,1 @@
-"""The submission role: listeners, sessions, transactions. Internet-facing: it may append to the spool, not read it."""
+"""The submission role: listeners, sessions, transactions. Internet-facing: it may append to the spool, no more."""
