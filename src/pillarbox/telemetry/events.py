@@ -5,11 +5,27 @@
 
 An event's name is ``noun.past_participle``; every field is typed at the call; a line of a session has ``session``,
 a line of a message ``queue_id``. Values whose key names a secret (password, secret, token, authorization,
-response, credentials) are replaced before anything is rendered.
+response, credentials) are replaced before anything is rendered, at any depth.
 docs/reference/events.md lists every name; a test compares it with the code.
+
+A line has ``time`` (UTC, milliseconds), ``level``, ``event``, ``room``, the process's ``role`` and ``worker`` (when
+set), then the fields. Loggers look at the set-up of the moment: those made at import time obey a later configure.
+
+ERRORS
+    None: a log that cannot be written (its reader went away) never stops the server.
 """
 
-from typing import Any, Literal, Protocol
+import os
+import select
+import time
+from typing import Any, Literal, Protocol, cast
+
+import structlog
+
+from pillarbox.telemetry.rendering import as_json, as_readable, redact, traceback_of
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+"""Names of levels in the configuration."""
 
 
 class Logger(Protocol):
@@ -32,11 +48,98 @@ class Logger(Protocol):
         ...
 
 
+class _Setup:
+    """What configure set, for the whole process."""
+
+    form = "readable"
+    level = LEVELS["info"]
+    process: dict[str, Any] = {}  # noqa: RUF012  replaced whole by configure, never changed
+
+
 def configure(*, form: Literal["json", "readable"], level: str = "info", role: str = "", worker: int = 0) -> None:
-    """Sets up the process's log once, at start-up; writes to standard output, one write a line."""
-    raise NotImplementedError
+    """Sets up the process's log once, at start-up; writes to standard output, one write a line.
+
+    Raises:
+        ValueError: no such form or level.
+    """
+    if form not in ("json", "readable"):
+        raise ValueError(f"log form {form!r} is neither json nor readable")
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
+    _Setup.form = form
+    _Setup.level = LEVELS[level]
+    _Setup.process = {"role": role, **({"worker": worker} if worker else {})} if role else {}
 
 
 def get_logger(room: str) -> Logger:
     """The logger of a room; usable before configure (then it is readable, level info)."""
-    raise NotImplementedError
+    return cast(Logger, _BoundLogger(_SINK, structlog.get_config()["processors"], {"room": room}))
+
+
+class _BoundLogger(structlog.BoundLoggerBase):
+    """structlog's bound logger with a level that may change after loggers were made."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if _Setup.level <= 10:
+            self._proxy_to_logger("debug", event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        if _Setup.level <= 20:
+            self._proxy_to_logger("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if _Setup.level <= 30:
+            self._proxy_to_logger("warning", event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("error", event, **fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        fields.setdefault("exc_info", True)
+        self._proxy_to_logger("error", event, **fields)
+
+
+class _Sink:
+    """Writes lines to descriptor 1; the level's name is the method's."""
+
+    def write(self, line: bytes) -> None:
+        octets = memoryview(line)
+        while octets:
+            try:
+                octets = octets[os.write(1, octets) :]
+            except BlockingIOError:  # somebody made the pipe non-blocking: wait for the reader
+                select.select((), (1,), (), 1.0)
+            except OSError:
+                return
+
+    debug = info = warning = error = write
+
+
+_SINK = _Sink()
+
+
+def _render(_logger: Any, level: str, fields: Any) -> tuple[tuple[bytes], dict[str, Any]]:
+    """structlog's last processor: the whole line at once, since one pass is the cheapest."""
+    exc_info = fields.pop("exc_info", None)
+    line = {"time": _now(), "level": level, "event": fields.pop("event"), "room": fields.pop("room", "")}
+    line.update(_Setup.process)
+    line.update(redact(fields))
+    if exc_info:
+        line["traceback"] = traceback_of(exc_info)
+    return ((as_json(line) if _Setup.form == "json" else as_readable(line)),), {}
+
+
+_second, _second_text = 0, ""
+
+
+def _now() -> str:
+    """Now as 2026-01-31T23:59:59.123Z; the text of a second is made once."""
+    global _second, _second_text
+    now = time.time()
+    second = int(now)
+    if second != _second:
+        _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return f"{_second_text}.{int((now - second) * 1000):03d}Z"
+
+
+structlog.configure(processors=[_render], cache_logger_on_first_use=False)
