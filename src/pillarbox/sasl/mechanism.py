@@ -5,6 +5,9 @@ mechanism turns credentials into responses.
 
 STANDARDS
     RFC 4422 (SASL), RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN).
+
+ERRORS
+    A server mechanism raises nothing: what is wrong is a Failure. A client mechanism raises ExchangeError.
 """
 
 from dataclasses import dataclass
@@ -49,6 +52,10 @@ class Failure:
     reason: str
 
 
+class ExchangeError(Exception):
+    """Client side: the server's challenge has no answer; cancel with ``*`` (RFC 4954 4). Names no octets."""
+
+
 class ServerMechanism(Protocol):
     """One exchange, server side; a fresh object per AUTH."""
 
@@ -70,5 +77,5 @@ class ClientMechanism(Protocol):
         ...
 
     def step(self, challenge: bytes) -> bytes:
-        """The response to one challenge."""
+        """The response to one challenge. Raises ExchangeError."""
         ...
