@@ -1,1 +1,6 @@
-"""pillarbox.toml -> each room's frozen Settings. Errors name file and line, what was found, what was expected."""
+"""pillarbox.toml: read, checked as a whole, and turned into each room's frozen settings."""
+
+from pillarbox.config.load import load, parse, schema
+from pillarbox.config.settings import ConfigError, LogSettings, Mistake, ServerSettings, Settings
+
+__all__ = ["ConfigError", "LogSettings", "Mistake", "ServerSettings", "Settings", "load", "parse", "schema"]

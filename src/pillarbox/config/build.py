@@ -1,0 +1,160 @@
+"""From the tables of the file to each room's frozen settings.
+
+Relative paths are relative to the file. Decides nothing but defaults that depend on other keys.
+
+ERRORS
+    None: what comes here has passed model.py and rules.py.
+"""
+
+import os
+import ssl
+from pathlib import Path
+
+from pillarbox.config.model import FileTable, MaildirTable, ServerTable, SiteTable, SmarthostTable
+from pillarbox.config.settings import LogSettings, ServerSettings, Settings
+from pillarbox.delivery.settings import AuthSettings, DeliverySettings, MaildirRoute, Route, SmarthostRoute, TlsMode
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.guard.settings import GuardSettings
+from pillarbox.spool.settings import EmbeddedSettings
+from pillarbox.submission.settings import ClientCertificates, SiteSettings, TlsSettings
+
+STRICT_TEXT_LINE = 1000
+"""998 octets and CRLF (RFC 5321 4.5.3.1.6)."""
+
+_MOST_WORKERS = 4
+
+
+def build(tables: FileTable, path: Path, text: str) -> Settings:
+    """Every room's settings from one valid file."""
+    base = path.absolute().parent
+    server = _server(tables.server, base)
+    return Settings(
+        path=path,
+        text=text,
+        server=server,
+        log=LogSettings(tables.log.form, tables.log.level),
+        metrics=tables.metrics.listen if tables.metrics else None,
+        spool=EmbeddedSettings(server.data_directory / "spool", tables.spool.min_free),
+        guard=GuardSettings(**dict(tables.guard)),
+        directories=_directories(tables),
+        sites=tuple(_site(site, base) for site in tables.site),
+        delivery=_delivery(tables, base),
+    )
+
+
+def _server(table: ServerTable, base: Path) -> ServerSettings:
+    workers = table.submission_workers or min(os.cpu_count() or 1, _MOST_WORKERS)
+    return ServerSettings(
+        data_directory=base / table.data_directory,
+        run_directory=base / table.run_directory,
+        user=table.user,
+        run_as_root=table.run_as_root,
+        submission_workers=workers,
+        delivery_workers=table.delivery_workers,
+        drain_time=table.drain_time,
+    )
+
+
+def _directories(tables: FileTable) -> tuple[LocalSettings, ...]:
+    return tuple(
+        LocalSettings(
+            name=table.name,
+            scram=table.scram,
+            cache=table.cache,
+            argon2_memory=table.argon2_memory // 1024,
+            argon2_time=table.argon2_time,
+            argon2_parallelism=table.argon2_parallelism,
+        )
+        for table in tables.directory
+    ) or (LocalSettings(),)
+
+
+def _site(table: SiteTable, base: Path) -> SiteSettings:
+    return SiteSettings(
+        name=table.name,
+        submission=tuple(table.submission),
+        submissions=tuple(table.submissions),
+        certificate=base / table.certificate,
+        key=base / table.key,
+        tls=TlsSettings(
+            minimum_version=ssl.TLSVersion.TLSv1_3 if table.tls_minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2,
+            ciphers=table.tls_ciphers,
+            client_certificates=ClientCertificates(table.client_certificates),
+            client_ca=_maybe(base, table.client_ca),
+        ),
+        mechanisms=tuple(table.mechanisms),
+        directory=table.directory,
+        max_message_size=table.max_message_size,
+        max_recipients=table.max_recipients,
+        recipients_per_hour=table.recipients_per_hour,
+        max_text_line=STRICT_TEXT_LINE if table.strict_text_lines else table.max_text_line,
+        hide_client_address=table.hide_client_address,
+        failed_sign_in_time=table.failed_sign_in_time,
+        max_sessions=table.max_sessions,
+        max_sessions_per_address=table.max_sessions_per_address,
+        max_delayed_sessions=table.max_delayed_sessions,
+        max_delayed_sessions_per_address=table.max_delayed_sessions_per_address,
+        idle_timeout=table.idle_timeout,
+        unauthenticated_timeout=table.unauthenticated_timeout,
+        data_timeout=table.data_timeout,
+    )
+
+
+def _delivery(tables: FileTable, base: Path) -> DeliverySettings:
+    table = tables.delivery
+    host = table.host or tables.site[0].name
+    return DeliverySettings(
+        host=host,
+        routes=tuple(_route(route, base) for route in tables.route),
+        retry=tuple(table.retry),
+        max_age=table.max_age,
+        delay_warning=table.delay_warning,
+        concurrency=table.concurrency,
+        postmaster=table.postmaster or f"postmaster@{host}",
+        connect_timeout=table.connect_timeout,
+        idle_connection=table.idle_connection,
+        messages_per_connection=table.messages_per_connection,
+    )
+
+
+def _route(table: SmarthostTable | MaildirTable, base: Path) -> Route:
+    if isinstance(table, MaildirTable):
+        return MaildirRoute(tuple(table.domains), base / table.path)
+    return SmarthostRoute(
+        domains=tuple(table.domains),
+        host=table.host,
+        port=table.port or _default_port(table),
+        tls=TlsMode(table.tls),
+        ca=_maybe(base, table.ca),
+        tls_name=table.tls_name,
+        fingerprint=table.fingerprint.replace(":", "").lower() if table.fingerprint else None,
+        client_certificate=_maybe(base, table.client_certificate),
+        client_key=_maybe(base, table.client_key),
+        source_address=table.source_address,
+        auth=_auth(table, base),
+        assume_8bitmime=table.assume_8bitmime,
+        concurrency=table.concurrency,
+    )
+
+
+def _default_port(table: SmarthostTable) -> int:
+    if table.tls == "tls":
+        return 465
+    return 587 if table.auth else 25
+
+
+def _auth(table: SmarthostTable, base: Path) -> AuthSettings | None:
+    auth = table.auth
+    if auth is None:
+        return None
+    return AuthSettings(
+        mechanism=auth.mechanism,
+        user=auth.user,
+        secret_file=_maybe(base, auth.secret_file),
+        secret_command=tuple(auth.secret_command),
+        lifetime=auth.lifetime,
+    )
+
+
+def _maybe(base: Path, name: str | None) -> Path | None:
+    return base / name if name else None

@@ -1,0 +1,409 @@
+"""The shape of pillarbox.toml: one class per table, one field per key; the only importer of pydantic.
+
+A field's description is the reference page and the JSON Schema; its default is the room's own. What one key may hold
+is said here; rules between keys are in rules.py. ``validate`` returns the tables or every complaint.
+
+ERRORS
+    None raised: complaints are values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from pillarbox.config import values
+from pillarbox.delivery.settings import DeliverySettings
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.guard.settings import GuardSettings
+from pillarbox.submission.settings import Address, SiteSettings
+
+_GUARD = GuardSettings()
+_LOCAL = LocalSettings()
+_SITE = SiteSettings(name="", submission=(), submissions=(), certificate=Path(), key=Path())
+_DELIVERY = DeliverySettings(host="", routes=())
+
+ROUTE_KINDS = ("smarthost", "maildir")
+
+Size = Annotated[
+    int,
+    PlainValidator(values.parse_size),
+    PlainSerializer(values.format_size),
+    WithJsonSchema({"type": ["string", "integer"], "format": "size", "examples": ["50MiB"]}),
+]
+Time = Annotated[
+    float,
+    PlainValidator(values.parse_time),
+    PlainSerializer(values.format_time),
+    WithJsonSchema({"type": "string", "format": "time", "examples": ["30s", "5m", "4h", "5d"]}),
+]
+Listener = Annotated[
+    Address,
+    PlainValidator(values.parse_listener),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "format": "address", "examples": ["0.0.0.0:587", "[::]:587"]}),
+]
+Loopback = Annotated[
+    Address,
+    PlainValidator(values.parse_loopback),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "format": "loopback address", "examples": ["127.0.0.1:9587"]}),
+]
+HostName = Annotated[
+    str,
+    PlainValidator(values.parse_host_name),
+    WithJsonSchema({"type": "string", "format": "host name", "examples": ["mail.example.org"]}),
+]
+NextHop = Annotated[
+    str,
+    PlainValidator(values.parse_next_hop),
+    WithJsonSchema({"type": "string", "format": "host name or IP address", "examples": ["mx.example.org"]}),
+]
+IpAddress = Annotated[
+    str,
+    PlainValidator(values.parse_ip),
+    WithJsonSchema({"type": "string", "format": "IP address", "examples": ["192.0.2.1"]}),
+]
+FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
+Text = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Table(BaseModel):
+    """A table of the file. Unknown keys are refused; a value of another type is never converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ServerTable(Table):
+    """Processes and places."""
+
+    data_directory: FilePath = Field(
+        "/var/lib/pillarbox", description="What must last: the spool, accounts, the guard's counts."
+    )
+    run_directory: FilePath = Field("/run/pillarbox", description="The sockets of the running daemon.")
+    user: Text | None = Field(None, description="The user to become after start-up when started as root.")
+    run_as_root: bool = Field(False, description="Whether to stay root. Never needed; refused unless true.")
+    submission_workers: Count | None = Field(
+        None, le=256, description="Processes that take mail. Default: one per core, at most 4."
+    )
+    delivery_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes that relay mail.")
+    drain_time: Time = Field(30.0, description="At a stop: how long transactions in hand may take to finish.")
+
+
+class LogTable(Table):
+    """The log, on standard output."""
+
+    form: Literal["json", "readable"] = Field("json", description="JSON for machines, or readable lines.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is written."
+    )
+
+
+class MetricsTable(Table):
+    """The Prometheus endpoint. Without this table there is none."""
+
+    listen: Loopback = Field(Address("127.0.0.1", 9587), description="Where it listens: a loopback address.")
+
+
+class SpoolTable(Table):
+    """Where accepted mail waits."""
+
+    kind: Literal["embedded"] = Field("embedded", description="embedded: files in data_directory.")
+    min_free: Size | None = Field(
+        None, description="Octets kept free on the file system. Default: the larger of 1GiB and 5 %."
+    )
+
+
+class GuardTable(Table):
+    """Failed sign-ins: how they are counted and answered."""
+
+    free_failures: Count = Field(
+        _GUARD.free_failures, description="Distinct failures of an address before replies get slower."
+    )
+    block_failures: Count = Field(_GUARD.block_failures, description="Failures at which an address is refused.")
+    login_failures: Count = Field(
+        _GUARD.login_failures, description="Failures of a login from strangers that slow further strangers."
+    )
+    window: Time = Field(_GUARD.window, description="How long a failure counts.")
+    block_time: Time = Field(_GUARD.block_time, description="How long an address is refused.")
+    max_delay: Time = Field(_GUARD.max_delay, description="The longest delay of a reply to a failed sign-in.")
+    good_for: Time = Field(_GUARD.good_for, description="How long a good sign-in makes an address a known place.")
+
+
+class DirectoryTable(Table):
+    """Who may sign in. Without any, there is one named "local"."""
+
+    name: Text = Field(_LOCAL.name, description="What a site calls it.")
+    kind: Literal["local"] = Field("local", description="local: accounts kept by `pillarbox user`.")
+    scram: bool = Field(_LOCAL.scram, description="Also store a SCRAM-SHA-256 secret with each password.")
+    cache: Time = Field(_LOCAL.cache, description="How long a verified login is remembered (0: not).")
+    argon2_memory: Size = Field(_LOCAL.argon2_memory * 1024, description="Memory of one password hash.")
+    argon2_time: Annotated[int, Field(ge=1, le=64)] = Field(_LOCAL.argon2_time, description="Passes of one hash.")
+    argon2_parallelism: Annotated[int, Field(ge=1, le=64)] = Field(
+        _LOCAL.argon2_parallelism, description="Lanes of one hash."
+    )
+
+
+class SiteTable(Table):
+    """One public name with its listeners, certificate, mechanisms and directory."""
+
+    name: HostName = Field(description="The public name: greeting, Received fields, certificate.")
+    submission: list[Listener] = Field([], description="Addresses for STARTTLS, usually port 587.")
+    submissions: list[Listener] = Field([], description="Addresses for implicit TLS, usually port 465.")
+    certificate: FilePath = Field(description="The certificate with its chain, PEM.")
+    key: FilePath = Field(description="The certificate's private key, PEM, not encrypted.")
+    mechanisms: list[Annotated[Literal["PLAIN", "LOGIN"], BeforeValidator(_upper)]] = Field(
+        ["PLAIN", "LOGIN"], min_length=1, description="SASL mechanisms offered, inside TLS only."
+    )
+    directory: Text = Field(_SITE.directory, description="The directory that knows who may sign in.")
+    max_message_size: Size = Field(_SITE.max_message_size, description="The largest message accepted (SIZE).")
+    max_recipients: Count = Field(_SITE.max_recipients, description="Recipients of one message.")
+    recipients_per_hour: Count = Field(
+        _SITE.recipients_per_hour, description="Recipients one person may write to within 60 minutes."
+    )
+    max_text_line: Size = Field(_SITE.max_text_line, description="The longest line of content, with its CRLF.")
+    strict_text_lines: bool = Field(False, description="Hold lines of content to RFC 5321's 998 octets and CRLF.")
+    hide_client_address: bool = Field(_SITE.hide_client_address, description="Leave the client out of Received.")
+    failed_sign_in_time: Time = Field(
+        _SITE.failed_sign_in_time, description="Every failed sign-in is answered so long after the command."
+    )
+    tls_minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The lowest TLS version. Per address.")
+    tls_ciphers: Text | None = Field(
+        None, description="OpenSSL cipher list for TLS 1.2. Per address. Default: OpenSSL's own."
+    )
+    client_certificates: Literal["none", "optional"] = Field(
+        "none", description="Whether clients are asked for a certificate. Per address."
+    )
+    client_ca: FilePath | None = Field(None, description="CA certificates that client certificates are checked with.")
+    max_sessions: Count = Field(_SITE.max_sessions, description="Sessions of one worker at a time.")
+    max_sessions_per_address: Count = Field(
+        _SITE.max_sessions_per_address, description="Sessions of one client address at a time."
+    )
+    max_delayed_sessions: Count = Field(
+        _SITE.max_delayed_sessions, description="Sessions kept waiting after a failed sign-in, in all."
+    )
+    max_delayed_sessions_per_address: Count = Field(
+        _SITE.max_delayed_sessions_per_address, description="The same, of one client address."
+    )
+    idle_timeout: Time = Field(_SITE.idle_timeout, description="How long a signed-in client may be silent.")
+    unauthenticated_timeout: Time = Field(
+        _SITE.unauthenticated_timeout, description="How long a client may take to sign in."
+    )
+    data_timeout: Time = Field(_SITE.data_timeout, description="How long a client may pause within content.")
+
+
+class DeliveryTable(Table):
+    """How accepted mail leaves, whatever its route."""
+
+    host: HostName | None = Field(None, description="Our name towards next hops (EHLO). Default: the first site's.")
+    retry: list[Time] = Field(
+        list(_DELIVERY.retry),
+        min_length=1,
+        description="Waits after the 1st, 2nd, ... failure; the last repeats.",
+        # pydantic writes the defaults of a list's elements as they are
+        json_schema_extra={"default": [values.format_time(wait) for wait in _DELIVERY.retry]},
+    )
+    max_age: Time = Field(_DELIVERY.max_age, description="When a recipient is given up and a bounce is sent.")
+    delay_warning: Time = Field(_DELIVERY.delay_warning, description="When the sender is told of a delay (0: never).")
+    concurrency: Count = Field(_DELIVERY.concurrency, description="Connections to all next hops of one worker.")
+    postmaster: Text | None = Field(None, description="From of bounces. Default: postmaster@ and the host.")
+    connect_timeout: Time = Field(_DELIVERY.connect_timeout, description="How long a connection may take to open.")
+    idle_connection: Time = Field(_DELIVERY.idle_connection, description="How long an idle connection is kept.")
+    messages_per_connection: Count = Field(
+        _DELIVERY.messages_per_connection, description="After so many messages a connection is renewed."
+    )
+
+
+class AuthTable(Table):
+    """How we sign in at a next hop."""
+
+    mechanism: Annotated[Literal["PLAIN", "LOGIN", "XOAUTH2"], BeforeValidator(_upper)] = Field(
+        "PLAIN", description="The SASL mechanism."
+    )
+    user: Text = Field(description="The user to sign in as.")
+    secret_file: FilePath | None = Field(None, description="A file that holds the password or token.")
+    secret_command: list[Text] = Field([], description="Or a command that prints it: program and arguments.")
+    lifetime: Time = Field(3000.0, description="How long a command's output is kept.")
+
+
+def _domain(value: object) -> str:
+    if value == "*":
+        return "*"
+    if isinstance(value, str):
+        try:
+            host = values.parse_host_name(value.removeprefix("."))
+        except ValueError:
+            pass
+        else:
+            return f".{host}" if value.startswith(".") else host
+    raise ValueError(
+        'expected a domain such as "example.org", ".example.org" (with its subdomains) or "*" (the rest)'
+    )
+
+
+Domain = Annotated[str, PlainValidator(_domain), WithJsonSchema({"type": "string", "format": "domain or *"})]
+_DOMAINS = Field(["*"], min_length=1, description='Recipient domains; ".example.org" with subdomains, "*" the rest.')
+
+
+class SmarthostTable(Table):
+    """Mail to these domains goes to one next hop, and not by MX."""
+
+    kind: Literal["smarthost"] = Field("smarthost", description="smarthost: an SMTP server.")
+    domains: list[Domain] = _DOMAINS
+    host: NextHop = Field(description="Name or IP address of the next hop.")
+    port: Port | None = Field(None, description='Default: 465 with tls = "tls", 587 with [route.auth], else 25.')
+    tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the connection is encrypted.")
+    ca: FilePath | None = Field(None, description="CA certificates to trust instead of the system's.")
+    tls_name: HostName | None = Field(None, description="The name in its certificate, when not host.")
+    fingerprint: Text | None = Field(None, description="SHA-256 of its certificate (hex): trusted instead of a CA.")
+    client_certificate: FilePath | None = Field(None, description="A certificate to show it.")
+    client_key: FilePath | None = Field(None, description="That certificate's key.")
+    source_address: IpAddress | None = Field(None, description="The local address to connect from.")
+    assume_8bitmime: bool = Field(False, description="Send 8-bit content though 8BITMIME is not offered (Domino).")
+    concurrency: Count = Field(20, description="Connections to it of one delivery worker.")
+    auth: AuthTable | None = Field(None, description="How to sign in there.")
+
+
+class MaildirTable(Table):
+    """Mail to these domains is written to a maildir: for trying things out."""
+
+    kind: Literal["maildir"] = Field("maildir", description="maildir: files in a folder.")
+    domains: list[Domain] = _DOMAINS
+    path: FilePath = Field(description="The folder; made when missing.")
+
+
+def _route_kind(value: Any) -> str:
+    found = value.get("kind", "smarthost") if isinstance(value, dict) else getattr(value, "kind", "smarthost")
+    return found if isinstance(found, str) else "?"
+
+
+RouteTable = Annotated[
+    Annotated[SmarthostTable, Tag("smarthost")] | Annotated[MaildirTable, Tag("maildir")],
+    Discriminator(_route_kind),
+]
+
+
+class FileTable(Table):
+    """The file."""
+
+    server: ServerTable = ServerTable()
+    log: LogTable = LogTable()
+    metrics: MetricsTable | None = None
+    spool: SpoolTable = SpoolTable()
+    guard: GuardTable = GuardTable()
+    directory: list[DirectoryTable] = []
+    site: list[SiteTable] = []
+    delivery: DeliveryTable = DeliveryTable()
+    route: list[RouteTable] = []
+
+
+TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
+    (): (FileTable,),
+    ("server",): (ServerTable,),
+    ("log",): (LogTable,),
+    ("metrics",): (MetricsTable,),
+    ("spool",): (SpoolTable,),
+    ("guard",): (GuardTable,),
+    ("directory",): (DirectoryTable,),
+    ("site",): (SiteTable,),
+    ("delivery",): (DeliveryTable,),
+    ("route",): (SmarthostTable, MaildirTable),
+    ("route", "auth"): (AuthTable,),
+}
+"""Every table by its name, arrays without their positions."""
+
+ARRAYS = frozenset({("directory",), ("site",), ("route",)})
+"""Those that are arrays of tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that pydantic minds. ``kind`` is its error type, ``found`` the value, ``context`` its details."""
+
+    path: tuple[str | int, ...]
+    kind: str
+    message: str
+    found: Any
+    context: Mapping[str, Any]
+
+
+def validate(data: Mapping[str, Any]) -> FileTable | list[Complaint]:
+    """The tables, or every complaint about a single key."""
+    try:
+        return FileTable.model_validate(data)
+    except ValidationError as error:
+        return [
+            Complaint(_without_tag(tuple(item["loc"])), item["type"], item["msg"], item["input"], item.get("ctx", {}))
+            for item in error.errors(include_url=False)
+        ]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of one file, without the rules between keys."""
+    return FileTable.model_json_schema(mode="serialization")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key as the reference shows it. ``default`` is TOML, or None when there is none."""
+
+    name: str
+    form: str
+    default: object
+    required: bool
+    description: str
+
+
+def keys(table: type[Table]) -> list[Key]:
+    """The keys of a table that hold values (not tables), in the order of the page."""
+    properties: dict[str, dict[str, Any]] = table.model_json_schema(mode="serialization")["properties"]
+    return [
+        Key(
+            name,
+            _form(properties[name]),
+            properties[name].get("default"),
+            field.is_required(),
+            field.description or "",
+        )
+        for name, field in table.model_fields.items()
+        if field.description and name != "auth"
+    ]
+
+
+def _form(schema: Mapping[str, Any]) -> str:
+    """What a key holds, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_form(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "const" in schema:
+        return f'"{schema["const"]}"'
+    if "enum" in schema:
+        return ", ".join(f'"{value}"' for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_form(schema['items'])}"
+    return str(schema.get("format") or schema["type"])
+
+
+def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """pydantic puts the kind of a route into the path; the file has no such level."""
+    if len(path) > 2 and path[0] == "route" and path[2] in ROUTE_KINDS:
+        return path[:2] + path[3:]
+    return path

@@ -1,0 +1,232 @@
+"""Rules between keys: what each table says alone is right, and together it is not.
+
+Each rule is a function that yields (key path, message); ``check`` runs all of them, so that one run of a command
+tells everything. R1 and R2 of the product live here and in values.parse_listener.
+
+STANDARDS
+    RFC 8314 (STARTTLS on submission, implicit TLS on submissions), RFC 6066 3 (SNI).
+
+ERRORS
+    None raised: broken rules are values.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+
+from pillarbox.config.lines import Path as KeyPath
+from pillarbox.config.mistakes import nearest
+from pillarbox.config.model import AuthTable, FileTable, SiteTable, SmarthostTable
+from pillarbox.config.values import format_time, is_loopback
+from pillarbox.submission.settings import Address
+
+Broken = Iterator[tuple[KeyPath, str]]
+
+
+def check(tables: FileTable) -> list[tuple[KeyPath, str]]:
+    """Every rule that is broken, with the key to look at first."""
+    return [broken for rule in _RULES for broken in rule(tables)]
+
+
+def _something_to_do(tables: FileTable) -> Broken:
+    if not tables.site:
+        yield (
+            ("site",),
+            "there is no [[site]]: at least one is needed, with name, certificate, key and submission or submissions",
+        )
+    if not tables.route:
+        yield (
+            ("route",),
+            'there is no [[route]]: at least one is needed, such as domains = ["*"] with host = "mx.example.org"',
+        )
+
+
+def _names(tables: FileTable) -> Broken:
+    yield from _duplicates("site", [site.name for site in tables.site])
+    yield from _duplicates("directory", [directory.name.lower() for directory in tables.directory])
+    yield from (
+        (("directory", number, "kind"), "found a second local directory; expected one: its accounts are one file")
+        for number in range(1, len(tables.directory))
+    )
+    known = [directory.name for directory in tables.directory] or ["local"]
+    for number, site in enumerate(tables.site):
+        if site.directory not in known:
+            names = ", ".join(f'"{name}"' for name in known)
+            hint = nearest(site.directory, known)
+            yield ("site", number, "directory"), f'found "{site.directory}"; expected one of {names}{hint}'
+
+
+def _duplicates(table: str, names: Sequence[str]) -> Broken:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield (table, number, "name"), f'found "{name}" a second time; expected a name of its own'
+
+
+def _listeners(tables: FileTable) -> Broken:
+    for number, site in enumerate(tables.site):
+        if not site.submission and not site.submissions:
+            yield (
+                ("site", number),
+                'no listener: expected submission = ["0.0.0.0:587"] or submissions = ["0.0.0.0:465"]',
+            )
+        for kind, addresses in (("submission", site.submission), ("submissions", site.submissions)):
+            for place, address in enumerate(addresses):
+                if address in addresses[:place]:
+                    yield ("site", number, kind, place), f'found "{address}" a second time'
+
+
+def _shared_addresses(tables: FileTable) -> Broken:
+    """What belongs to a listener is agreed on: after SNI only the certificate can still change."""
+    first: dict[Address, tuple[int, str]] = {}
+    for number, site in enumerate(tables.site):
+        for kind, addresses in (("submission", site.submission), ("submissions", site.submissions)):
+            for place, address in enumerate(addresses):
+                owner, its_kind = first.setdefault(address, (number, kind))
+                if its_kind != kind:
+                    yield (
+                        ("site", number, kind, place),
+                        f'found "{address}", which is {its_kind} elsewhere; '
+                        "expected one of STARTTLS and implicit TLS per address",
+                    )
+                yield from _disagreements(tables.site[owner], site, number, address)
+
+
+_PER_ADDRESS = ("tls_minimum_version", "tls_ciphers", "client_certificates", "client_ca")
+
+
+def _disagreements(default: SiteTable, site: SiteTable, number: int, address: Address) -> Broken:
+    for key in _PER_ADDRESS:
+        ours, theirs = getattr(site, key), getattr(default, key)
+        if ours != theirs:
+            yield (
+                ("site", number, key),
+                f'found {_text(ours)}; expected {_text(theirs)} as in site "{default.name}", which shares {address}: '
+                "SNI can only switch the certificate",
+            )
+
+
+def _text(value: object) -> str:
+    return "nothing" if value is None else f'"{value}"'
+
+
+def _site_keys(tables: FileTable) -> Broken:
+    for number, site in enumerate(tables.site):
+        at: KeyPath = ("site", number)
+        if site.strict_text_lines and "max_text_line" in site.model_fields_set:
+            yield (*at, "max_text_line"), "found beside strict_text_lines = true; expected one of the two"
+        if site.max_text_line < 1000:
+            yield (*at, "max_text_line"), f"found {site.max_text_line}; expected at least 1000 (RFC 5321 4.5.3.1.6)"
+        if site.max_message_size < 65_536:
+            yield (*at, "max_message_size"), f"found {site.max_message_size}; expected at least 64KiB"
+        if site.client_certificates == "optional" and site.client_ca is None:
+            yield (
+                (*at, "client_certificates"),
+                'found "optional" without client_ca; expected the CA to check them with',
+            )
+        if site.client_ca is not None and site.client_certificates == "none":
+            yield (*at, "client_ca"), 'found without client_certificates = "optional"; nobody would be asked for one'
+        if site.tls_ciphers is not None and not _ciphers_known(site.tls_ciphers):
+            yield (*at, "tls_ciphers"), f'found "{site.tls_ciphers}"; expected a cipher list that OpenSSL knows'
+        for key in ("idle_timeout", "unauthenticated_timeout", "data_timeout"):
+            if getattr(site, key) < 1:
+                yield (*at, key), f'found {format_time(getattr(site, key))}; expected at least "1s"'
+
+
+def _ciphers_known(ciphers: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
+    except ssl.SSLError:
+        return False
+    return True
+
+
+def _guard(tables: FileTable) -> Broken:
+    guard = tables.guard
+    if guard.block_failures <= guard.free_failures:
+        yield (
+            ("guard", "block_failures"),
+            f"found {guard.block_failures}; expected more than free_failures ({guard.free_failures})",
+        )
+    if guard.window <= 0:
+        yield ("guard", "window"), "found 0; expected a time: failures would never count"
+
+
+def _directories(tables: FileTable) -> Broken:
+    for number, directory in enumerate(tables.directory):
+        least = 8 * directory.argon2_parallelism * 1024
+        if directory.argon2_memory < least:
+            yield (
+                ("directory", number, "argon2_memory"),
+                f"found {directory.argon2_memory}; expected at least {least // 1024}KiB: 8 KiB per lane (RFC 9106 3.1)",
+            )
+
+
+def _delivery(tables: FileTable) -> Broken:
+    delivery = tables.delivery
+    for place, wait in enumerate(delivery.retry):
+        if wait < 1:
+            yield ("delivery", "retry", place), f'found {format_time(wait)}; expected at least "1s"'
+    if delivery.max_age <= delivery.retry[0]:
+        yield ("delivery", "max_age"), "found no more than the first wait of retry; nothing would be tried twice"
+    if delivery.delay_warning >= delivery.max_age:
+        yield ("delivery", "delay_warning"), "found at least max_age; expected less, or 0 for no warning"
+
+
+def _routes(tables: FileTable) -> Broken:
+    seen: dict[str, int] = {}
+    for number, route in enumerate(tables.route):
+        for place, domain in enumerate(route.domains):
+            if seen.setdefault(domain, number) != number:
+                yield ("route", number, "domains", place), f'found "{domain}", which another route has already'
+        if isinstance(route, SmarthostTable):
+            yield from _smarthost(route, number)
+
+
+_NEED_TLS = ("ca", "tls_name", "fingerprint", "client_certificate", "client_key")
+
+
+def _smarthost(route: SmarthostTable, number: int) -> Broken:
+    at: KeyPath = ("route", number)
+    if route.tls == "none":
+        yield from (
+            ((*at, key), 'found beside tls = "none"; expected tls = "starttls" or "tls"')
+            for key in _NEED_TLS
+            if getattr(route, key) is not None
+        )
+    if (route.client_certificate is None) != (route.client_key is None):
+        there, missing = ("client_key", "client_certificate")[:: 1 if route.client_key else -1]
+        yield (*at, there), f"found without {missing}; expected both or neither"
+    if route.fingerprint is not None and not is_fingerprint(route.fingerprint):
+        yield (*at, "fingerprint"), f'found "{route.fingerprint}"; expected SHA-256 as 64 hexadecimal digits'
+    if route.fingerprint is not None and route.ca is not None:
+        yield (*at, "fingerprint"), "found beside ca; expected one of the two"
+    if route.auth is not None:
+        yield from _route_auth(route, route.auth, (*at, "auth"))
+
+
+def _route_auth(route: SmarthostTable, auth: AuthTable, at: KeyPath) -> Broken:
+    if route.tls == "none" and not is_loopback(route.host):
+        yield (
+            at,
+            f'found with tls = "none"; the secret would go to {route.host} in clear text: use "starttls" or "tls"',
+        )
+    if (auth.secret_file is None) == (not auth.secret_command):
+        yield at, "expected one of secret_file and secret_command"
+
+
+def is_fingerprint(text: str) -> bool:
+    """SHA-256 in hexadecimal, with or without colons."""
+    digits = text.replace(":", "")
+    return len(digits) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
+
+
+_RULES: tuple[Callable[[FileTable], Broken], ...] = (
+    _something_to_do,
+    _names,
+    _listeners,
+    _shared_addresses,
+    _site_keys,
+    _guard,
+    _directories,
+    _delivery,
+    _routes,
+)
