@@ -1,10 +1,94 @@
-# One word each; CI calls only these. `make setup` needs python3.11+ with venv and the package index, nothing else.
+# One word each; CI calls only these. `make setup` needs python3.11 or newer with venv, make and the package index.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+STAMP := .venv/.installed-from
+# what tests, checks and formatting look at
+CODE := src tests $(wildcard bench demo)
+PYTEST := $(BIN)/python -m pytest
+# Extra arguments for pytest: make test ARGS="-k reply -x"
+ARGS ?=
+# A folder without tests yet (pytest's exit 5) fails nothing
+MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
+# The lock files name versions and hashes, never where they came from
+COMPILE := PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: setup fmt
-setup:
-	$(PYTHON) -m venv .venv
+.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov bench docs build chaos lock clean
 
-fmt:
-	$(BIN)/ruff format src tests
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## the virtual environment in .venv, from the lock file with hashes
+
+$(STAMP): requirements-dev.lock pyproject.toml tools/retry
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pillarbox needs Python 3.11 or newer (make setup PYTHON=python3.12)")'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	tools/retry $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## start a server, send through both ports, show every step; with a terminal it stays up
+	@$(BIN)/python demo/demo.py $(ARGS)
+
+serve: setup  ## run the server with ./pillarbox.toml (make serve ARGS="--config FILE")
+	@$(BIN)/pillarbox serve $(ARGS)
+
+fmt: setup  ## format the code, and repair what can be repaired without a decision
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+check: setup  ## formatting, lint, types, layers, spelling
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+test: setup  ## all tests but the scenarios and those that need other people's programs
+	$(PYTEST) -n 2 --ignore=tests/scenarios --ignore=tests/interop $(ARGS)
+
+scenarios: setup  ## the real daemon on real sockets, one behaviour per file
+	$(PYTEST) tests/scenarios $(ARGS) $(MAYBE_EMPTY)
+
+interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; installs them on Debian, runs in its own network
+	tests/interop/install
+	tests/interop/run $(BIN)/python -m pytest tests/interop -m "not heavy" $(ARGS) $(MAYBE_EMPTY)
+
+interop-all: setup  ## interop with the heavy matrices
+	tests/interop/install
+	tests/interop/run $(BIN)/python -m pytest tests/interop $(ARGS) $(MAYBE_EMPTY)
+
+fuzz: setup  ## the fuzz targets, longer than in the tests
+	PILLARBOX_FUZZ_EXAMPLES=20000 $(PYTEST) tests/fuzz --timeout=3600 $(ARGS) $(MAYBE_EMPTY)
+
+cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --ignore=tests/interop $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered --skip-empty
+
+bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
+	$(BIN)/python bench/run.py $(ARGS)
+
+docs: setup  ## write the generated parts of docs/reference anew
+	$(BIN)/python tools/reference.py
+
+build: setup  ## the wheel, and a try of that wheel in a fresh virtual environment
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	tools/try-wheel dist/*.whl
+
+chaos: setup  ## kill -9 under load, full disks, lost workers: long
+	$(PYTEST) tests/scenarios -m chaos --timeout=3600 $(ARGS) $(MAYBE_EMPTY)
+
+lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
+	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
+
+clean:  ## remove what the other targets made
+	rm -rf .venv build dist htmlcov .coverage .coverage.* demo-data tests/interop/nodemailer/node_modules \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,42 @@
+"""Fixtures of every test: certificates made once per run, a fake clock, a small name server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from tests.support.certs import Authority
+from tests.support.clients import sample_message
+from tests.support.clock import FakeClock
+from tests.support.nameserver import NameServer
+
+# The same examples on every machine, every time; time never decides a test.
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority for this run; ``authority.issue("mail.example.org")`` makes a server certificate."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that goes only when told to."""
+    return FakeClock()
+
+
+@pytest.fixture
+def nameserver() -> Iterator[NameServer]:
+    """A name server on a free port of 127.0.0.1, without a record yet."""
+    with NameServer() as server:
+        yield server
+
+
+@pytest.fixture
+def message_path(tmp_path: Path) -> Path:
+    """A UTF-8 message with an attachment, as octets in a file."""
+    path = tmp_path / "message.eml"
+    path.write_bytes(sample_message())
+    return path
