@@ -152,11 +152,11 @@ def _guard(tables: FileTable) -> Broken:
 
 def _directories(tables: FileTable) -> Broken:
     for number, directory in enumerate(tables.directory):
-        least = 8 * directory.argon2_parallelism * 1024
+        least = 8 * 1024 * directory.argon2_parallelism
         if directory.argon2_memory < least:
             yield (
                 ("directory", number, "argon2_memory"),
-                f"found {directory.argon2_memory}; expected at least {least // 1024}KiB: 8 KiB per lane (RFC 9106 3.1)",
+                f"found {directory.argon2_memory}; expected at least {least}: 8 KiB per lane (RFC 9106 3.1)",
             )
 
 

@@ -1,0 +1,261 @@
+"""What the configuration names outside itself: certificates, folders, ports, secrets, users.
+
+    for finding in check_files(settings): print(finding)
+
+The file may be right and the machine not; this looks, changes nothing, and says what to do. ``serve`` asks it for
+what ``blocks``; ``pillarbox check`` prints all.
+
+ERRORS
+    None raised: what is wrong is a Finding.
+"""
+
+import errno
+import os
+import pwd
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
+from pillarbox.config.settings import Settings
+from pillarbox.config.values import format_size
+from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute
+from pillarbox.doctor.report import Finding, Severity
+from pillarbox.submission.settings import Address, SiteSettings
+
+_UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+_UNIT = "pillarbox-submission.service"
+_DEFAULT_FREE = (1 << 30, 0.05)
+
+
+def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
+    """All findings about the machine. ``ports``: also try to bind each address; not while the daemon has them."""
+    found: list[Finding] = []
+    for site in settings.sites:
+        found.extend(_site(site))
+    for number, route in enumerate(settings.delivery.routes, 1):
+        found.extend(_route(f"route {number}", route))
+    found.extend(_catch_all(settings))
+    found.extend(_folders(settings))
+    found.extend(_free(settings))
+    found.extend(_users(settings))
+    if ports:
+        found.extend(check_ports(settings))
+    return found
+
+
+def _site(site: SiteSettings) -> Iterator[Finding]:
+    subject = f"site {site.name}"
+    yield from examine_pair(subject, site.certificate, site.key, now_utc(), site.name)
+    yield from _secrecy(subject, "key", site.key)
+    if site.tls.client_ca is not None:
+        yield from examine_authorities(subject, site.tls.client_ca)
+
+
+def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:
+    """Who may read a secret. The group may: that is how roles with users of their own share a key."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IROTH:
+        yield Finding(
+            Severity.WARNING, subject, f"everybody on this machine can read the {what} {path}", "chmod o= it"
+        )
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Finding(
+            Severity.WARNING, subject, f"others than its owner can change the {what} {path}", "chmod 0640 it"
+        )
+
+
+def _route(subject: str, route: SmarthostRoute | MaildirRoute) -> Iterator[Finding]:
+    if isinstance(route, MaildirRoute):
+        yield from _folder(subject, "maildir", route.path, os.geteuid())
+        return
+    subject = f"{subject} to {route.host}"
+    if route.ca is not None:
+        yield from examine_authorities(subject, route.ca)
+    if route.client_certificate is not None and route.client_key is not None:
+        yield from examine_pair(subject, route.client_certificate, route.client_key, now_utc())
+        yield from _secrecy(subject, "client key", route.client_key)
+    if route.auth is not None:
+        yield from _secret(subject, route.auth)
+
+
+def _secret(subject: str, auth: AuthSettings) -> Iterator[Finding]:
+    if auth.secret_file is not None:
+        found: list[Finding] = []
+        octets = read_file(subject, "secret", auth.secret_file, found)
+        yield from found
+        if octets is not None and not octets.strip():
+            yield Finding(
+                Severity.ERROR, subject, f"the secret {auth.secret_file} is empty", "write the password into it"
+            )
+        yield from _secrecy(subject, "secret", auth.secret_file)
+    elif shutil.which(auth.secret_command[0]) is None:
+        program = auth.secret_command[0]
+        yield Finding(
+            Severity.ERROR, subject, f"secret_command: there is no program {program}", "give its whole path"
+        )
+
+
+def _catch_all(settings: Settings) -> Iterator[Finding]:
+    if not any("*" in route.domains for route in settings.delivery.routes):
+        yield Finding(
+            Severity.WARNING,
+            "routes",
+            'no route has domains = ["*"]: mail to any other domain will bounce',
+            "add one unless that is meant",
+        )
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    uid = _daemon_uid(settings)
+    yield from _folder("data_directory", "folder", settings.server.data_directory, uid)
+    yield from _folder("run_directory", "folder", settings.server.run_directory, uid)
+    folder = settings.server.data_directory
+    if folder.is_dir() and folder.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        yield Finding(
+            Severity.WARNING, "data_directory", f"everybody on this machine may look into {folder}", "chmod 0750 it"
+        )
+
+
+def _daemon_uid(settings: Settings) -> int:
+    """Who the daemon will be: the configured user when we are root, else ourselves."""
+    if os.geteuid() == 0 and settings.server.user:
+        try:
+            return pwd.getpwnam(settings.server.user).pw_uid
+        except KeyError:
+            pass
+    return os.geteuid()
+
+
+def _folder(subject: str, what: str, path: Path, uid: int) -> Iterator[Finding]:
+    """A folder that exists and is writable, or can be made."""
+    nearest = path
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        yield Finding(
+            Severity.ERROR,
+            subject,
+            f"the {what} {path} cannot be: {nearest} is no folder",
+            "remove it or name another",
+            True,
+        )
+    elif not _writable(nearest, uid):
+        owner = _user_name(uid)
+        if nearest == path:
+            advice = f"chown {owner} {path}"
+            yield Finding(Severity.ERROR, subject, f"the {what} {path} is not writable by {owner}", advice, True)
+        else:
+            advice = f"make it: install -d -m 0750 -o {owner} {path}"
+            yield Finding(
+                Severity.ERROR, subject, f"the {what} {path} does not exist and {owner} cannot make it", advice, True
+            )
+    elif nearest == path:
+        yield Finding(Severity.OK, subject, f"{path} is writable")
+    else:
+        yield Finding(Severity.NOTE, subject, f"{path} does not exist yet and will be made")
+
+
+def _writable(path: Path, uid: int) -> bool:
+    if uid == os.geteuid():
+        return os.access(path, os.W_OK | os.X_OK)
+    facts = path.stat()
+    if facts.st_uid == uid:
+        return bool(facts.st_mode & stat.S_IWUSR)
+    groups = set(os.getgrouplist(_user_name(uid), pwd.getpwuid(uid).pw_gid))
+    return bool(facts.st_mode & stat.S_IWGRP) if facts.st_gid in groups else bool(facts.st_mode & stat.S_IWOTH)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _free(settings: Settings) -> Iterator[Finding]:
+    folder = settings.spool.directory
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    reserve = settings.spool.min_free
+    if reserve is None:
+        reserve = max(_DEFAULT_FREE[0], int(usage.total * _DEFAULT_FREE[1]))
+    if usage.free < reserve:
+        free, least = format_size(usage.free >> 20 << 20), format_size(reserve >> 20 << 20)
+        yield Finding(
+            Severity.ERROR,
+            "spool",
+            f"{free} are free where the spool lies, less than the reserve of {least}: mail would be answered 452",
+            "make room, or set [spool] min_free",
+        )
+
+
+def _users(settings: Settings) -> Iterator[Finding]:
+    server = settings.server
+    if server.user is not None:
+        try:
+            pwd.getpwnam(server.user)
+        except KeyError:
+            advice = f"make it: useradd --system {server.user}"
+            yield Finding(Severity.ERROR, "user", f'there is no user "{server.user}" here', advice, True)
+    if server.run_as_root:
+        yield Finding(
+            Severity.WARNING, "user", "run_as_root = true: a mistake anywhere is a mistake of root", "set user"
+        )
+    elif os.geteuid() == 0 and server.user is None:
+        yield Finding(
+            Severity.WARNING, "user", "no user is set: `pillarbox serve` refuses to run as root", "set [server] user"
+        )
+    if not any(Path(folder, _UNIT).exists() for folder in _UNIT_FOLDERS):
+        yield Finding(
+            Severity.WARNING,
+            "roles",
+            "the roles are not separated: `pillarbox serve` runs them all as one user",
+            "contrib/systemd has a unit and a user for each role",
+        )
+
+
+def check_ports(settings: Settings) -> list[Finding]:
+    """Tries to bind each address once, and lets it go."""
+    addresses = {address for site in settings.sites for address in (*site.submission, *site.submissions)}
+    if settings.metrics is not None:
+        addresses.add(settings.metrics)
+    return [_try_port(address) for address in sorted(addresses, key=lambda one: (one.port, one.host))]
+
+
+def _try_port(address: Address) -> Finding:
+    subject = f"port {address}"
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+    except OSError as error:
+        return _no_port(subject, address, error)
+    return Finding(Severity.OK, subject, "free")
+
+
+def _no_port(subject: str, address: Address, error: OSError) -> Finding:
+    if error.errno == errno.EADDRINUSE:
+        advice = f"see who has it: ss -ltnp 'sport = :{address.port}'"
+        return Finding(Severity.ERROR, subject, "in use by another program", advice)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Finding(
+            Severity.WARNING,
+            subject,
+            "this user may not listen on a port below 1024",
+            "let systemd open it (contrib/systemd), or give CAP_NET_BIND_SERVICE",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        advice = "see them: ip address; or listen on 0.0.0.0 or [::]"
+        return Finding(Severity.ERROR, subject, f"{address.host} is no address of this machine", advice)
+    return Finding(Severity.ERROR, subject, f"cannot listen: {error.strerror}")
