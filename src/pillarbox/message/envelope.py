@@ -2,9 +2,19 @@
 
 STANDARDS
     RFC 5321 2.3.1 (envelope), RFC 6152, RFC 6531.
+
+ERRORS
+    queue_id raises ValueError: a time or a number of random octets that no id can be made from (a caller's bug).
 """
 
+import base64
+import re
 from dataclasses import dataclass
+
+_RANDOM_OCTETS = 10
+_MILLISECONDS = 1 << 48
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_QUEUE_ID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,16 @@ class Envelope:
 def queue_id(now: float, random: bytes) -> str:
     """A queue id from the time (seconds since the epoch) and 10 random octets.
 
-    Ids of one millisecond sort by chance, ids of different ones by time.
+    Ids of one millisecond sort by chance, ids of different ones by time. Raises ValueError.
     """
-    raise NotImplementedError
+    milliseconds = int(now * 1000)
+    if len(random) != _RANDOM_OCTETS or not 0 <= milliseconds < _MILLISECONDS:
+        raise ValueError("a queue id needs a time after 1970 and 10 random octets")
+    # 128 bits behind 32 zero bits are a whole number of base32 characters; the first 6 of them say nothing
+    octets = bytes(4) + milliseconds.to_bytes(6) + random
+    return base64.b32encode(octets).translate(_CROCKFORD)[6:].decode("ascii")
+
+
+def is_queue_id(text: str) -> bool:
+    """Whether ``text`` has the form of a queue id, exactly as queue_id() writes it (capitals, ASCII)."""
+    return _QUEUE_ID.fullmatch(text) is not None

@@ -1,0 +1,74 @@
+"""What a submission server adds to a header and takes out of it (RFC 6409 8); every other octet stays as it came.
+
+    complete(header, trace=received(...), date=date_time(now), message_id=message_id(queue_id, host),
+             own_names=frozenset({b"mail.example.org"}))
+
+STANDARDS
+    RFC 6409 8 (Date, Message-ID), RFC 5322 3.6.3 (Bcc), RFC 8601 5 (Authentication-Results in our own name).
+
+ERRORS
+    HeaderDefect: the header could be read differently by others (header.parse found a defect, which authors raises
+    as well); nothing is taken out of what cannot be read.
+"""
+
+import re
+
+from pillarbox.message.header import body, parse
+
+_BLIND = frozenset({b"bcc", b"resent-bcc"})
+_RESULTS = b"authentication-results"
+_REMOVABLE = _BLIND | {_RESULTS}
+
+# RFC 8601 2.2: [CFWS] authserv-id [CFWS authres-version]; a value is a token or a quoted-string (RFC 2045)
+_AUTHSERV_ID = re.compile(
+    rb"(?:[ \t]|\((?:[^()\\]|\\.)*+\))*+"
+    rb'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<token>[^\x00-\x20()<>@,;:\\"/\[\]?=\x7f]++))'
+)
+_QUOTED_PAIR = re.compile(rb"\\(.)")
+
+
+def complete(header: bytes, *, trace: bytes, date: str, message_id: str, own_names: frozenset[bytes]) -> bytes:
+    """The header as it goes on, with its empty line if it had one.
+
+    Args:
+        header: the header section as received.
+        trace: our Received field with its CRLF, put first.
+        date: the body of the Date field that follows it when there is none at all.
+        message_id: likewise of the Message-ID field, in angle brackets.
+        own_names: authserv-ids that are ours, lower case: who sends Authentication-Results in one of them forges it.
+
+    Raises HeaderDefect.
+    """
+    parsed = parse(header)
+    if parsed.defect is not None:
+        raise parsed.defect
+    names = {name for name, _ in parsed.fields}
+    parts = [trace]
+    if b"date" not in names:
+        parts.append(f"Date: {date}\r\n".encode("ascii"))
+    if b"message-id" not in names:
+        parts.append(f"Message-ID: {message_id}\r\n".encode("ascii"))
+    if names.isdisjoint(_REMOVABLE):
+        parts.append(header)
+    else:
+        parts += [raw for name, raw in parsed.fields if not _is_removed(name, raw, own_names)]
+        parts.append(header[sum([len(raw) for _, raw in parsed.fields]) :])
+    return b"".join(parts)
+
+
+def message_id(queue_id: str, host: str) -> str:
+    """A Message-ID for a message that has none: ``<queue id@our host>`` (RFC 5322 3.6.4), unique as the queue id."""
+    return f"<{queue_id}@{host}>"
+
+
+def _is_removed(name: bytes, raw: bytes, own_names: frozenset[bytes]) -> bool:
+    return name in _BLIND or (name == _RESULTS and _authserv_id(raw) in own_names)
+
+
+def _authserv_id(raw: bytes) -> bytes:
+    match = _AUTHSERV_ID.match(body(raw))
+    if match is None:
+        return b""
+    if (quoted := match["quoted"]) is not None:
+        return _QUOTED_PAIR.sub(rb"\1", quoted).lower()
+    return match["token"].lower()
