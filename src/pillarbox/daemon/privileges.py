@@ -1,0 +1,66 @@
+"""Root at start-up only: who we may run as, and how root is given up after the ports are bound.
+
+ERRORS
+    NotAllowed: started as root without ``server.user`` or ``server.run_as_root``, or the user does not exist.
+    OSError: a directory cannot be made.
+"""
+
+import ctypes
+import os
+import pwd
+import signal
+from pathlib import Path
+
+from pillarbox.config.settings import ServerSettings
+
+_PR_SET_PDEATHSIG = 1
+
+
+class NotAllowed(Exception):
+    """The process may not go on as who it is; ``str()`` says what to change."""
+
+
+def check_user(server: ServerSettings) -> pwd.struct_passwd | None:
+    """The user to become, or None to stay who we are."""
+    if os.geteuid() != 0:
+        return None
+    if server.user is not None:
+        try:
+            return pwd.getpwnam(server.user)
+        except KeyError:
+            raise NotAllowed(f"server.user: there is no user {server.user!r}") from None
+    if not server.run_as_root:
+        raise NotAllowed(
+            "started as root: name an unprivileged user in server.user, or say server.run_as_root = true"
+        )
+    return None
+
+
+def make_directory(path: Path, mode: int, user: pwd.struct_passwd | None) -> None:
+    """Makes the directory if it is not there (its parents with the usual mode), for ``user`` when we are root."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=mode)
+    path.chmod(mode)
+    if user is not None:
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def drop(user: pwd.struct_passwd | None) -> None:
+    """Becomes ``user`` for good: groups, group, user; checks that there is no way back."""
+    if user is None:
+        return
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.environ["HOME"] = user.pw_dir
+    if os.getresuid() != (user.pw_uid,) * 3 or user.pw_uid == 0:
+        raise NotAllowed(f"server.user: {user.pw_name!r} is root")
+
+
+def end_with_parent(parent: int) -> None:
+    """This process gets SIGTERM when ``parent`` dies, so that no worker is left behind by a killed supervisor."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
