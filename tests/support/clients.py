@@ -63,9 +63,7 @@ NODEMAILER = Path(__file__).parent.parent / "interop" / "nodemailer"
 def require(program: str) -> str:
     """The path of a program, or a skip with the reason (in CI, a failure)."""
     found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if found is not None:
-        return found
-    missing(f"{program} is not installed; `make interop` installs it on Debian")
+    return found or missing(f"{program} is not installed; `make interop` installs it on Debian")
 
 
 def missing(reason: str) -> NoReturn:
@@ -231,7 +229,7 @@ def send_with_msmtp(target: Target, mail: Mail) -> Sent:
 
 
 def send_with_s_nail(target: Target, mail: Mail) -> Sent:
-    """s-nail (mailx). It writes the message itself, from a text and an attachment; its own record says what it sent."""
+    """s-nail (mailx). It writes the message itself, text and attachment; its own record says what it sent."""
     record = mail.path.with_name("s-nail-record")
     record.unlink(missing_ok=True)
     attachment = mail.path.with_name("attachment.bin")

@@ -1,0 +1,95 @@
+"""Why Pillarbox exists, replayed with real parts.
+
+``example.org`` has a Postfix as MX, with SMTP AUTH. It fights spam: a DNS blacklist is asked when a client connects,
+and nobody outside may name the own domain as sender. Ada is in a hotel whose address is on the list of dial-up lines.
+Her password is right, and yet Postfix refuses her on port 465: first for her address, then (from a clean one) for her
+own domain. Through Pillarbox, from the same address with the same client and message, the mail arrives.
+"""
+
+import smtplib
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.certs import Authority
+from tests.support.clients import Mail, Target, send_with_curl, send_with_smtplib, send_with_swaks
+from tests.support.nameserver import NameServer
+from tests.support.postfix import OWN_DOMAIN_RULE, Postfix
+
+pytestmark = pytest.mark.interop
+
+HOTEL = "127.0.0.66"  # the client's address, on the blacklist
+HOTEL_ON_LIST = "66.0.0.127.dialup.example"
+OUR_HOST = "127.0.0.2"  # where Pillarbox connects from: the one thing that the MX's administrator allows
+PASSWORD = "correct horse battery staple"
+CLIENTS = {"smtplib": send_with_smtplib, "swaks": send_with_swaks, "curl": send_with_curl}
+
+
+@pytest.fixture(scope="module")
+def resolver() -> Iterator[NameServer]:
+    """The name server that this namespace's resolv.conf names."""
+    with NameServer(port=53) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mx(authority: Authority, resolver: NameServer) -> Iterator[Postfix]:
+    """The domain's MX."""
+    issued = authority.issue("mx.example.org", "127.0.0.10")
+    with Postfix(issued, {"ada": PASSWORD, "bob": "another"}, relay_clients=(OUR_HOST,)) as server:
+        yield server
+
+
+@pytest.fixture
+def blacklisted(resolver: NameServer) -> Iterator[None]:
+    """The hotel's address is on the list."""
+    resolver.add(HOTEL_ON_LIST, "A", "127.0.0.2")
+    yield
+    resolver.remove(HOTEL_ON_LIST, "A")
+
+
+@pytest.fixture
+def at_the_mx(mx: Postfix, authority: Authority) -> Target:
+    """Ada signs in at the MX, from the hotel."""
+    return Target(mx.host, 465, "tls", "ada@example.org", PASSWORD, authority.ca, HOTEL)
+
+
+@pytest.fixture
+def mail(message_path: Path) -> Mail:
+    """Ada writes to Bob."""
+    return Mail("ada@example.org", ("bob@example.org",), message_path)
+
+
+@pytest.mark.usefixtures("blacklisted")
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_mx_refuses_the_hotel_before_anybody_can_sign_in(
+    client: str, at_the_mx: Target, mail: Mail, resolver: NameServer
+) -> None:
+    asked = resolver.asked(HOTEL_ON_LIST, "A")
+    sent = CLIENTS[client](at_the_mx, mail)
+    assert not sent.accepted
+    assert "554" in sent.output and "blocked using dialup.example" in sent.output
+    assert resolver.asked(HOTEL_ON_LIST, "A") > asked
+
+
+def test_the_password_was_right_all_along(at_the_mx: Target, mail: Mail) -> None:
+    # the list is silent about the hotel now; signing in works, a wrong password does not
+    context = ssl.create_default_context(cafile=str(at_the_mx.ca))
+    with smtplib.SMTP_SSL(
+        at_the_mx.host, at_the_mx.port, "client.example.org", source_address=(HOTEL, 0), context=context
+    ) as smtp:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            smtp.login("ada@example.org", "wrong")
+        code, _ = smtp.login("ada@example.org", PASSWORD)
+    assert code == 235
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_mx_refuses_its_own_domain_as_sender_even_after_sign_in(
+    client: str, at_the_mx: Target, mail: Mail
+) -> None:
+    sent = CLIENTS[client](at_the_mx, mail)
+    assert not sent.accepted
+    if client != "curl":  # which keeps the text of a reply to itself
+        assert OWN_DOMAIN_RULE in sent.output
