@@ -7,11 +7,23 @@ STANDARDS
     RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from pillarbox.smtp.path import ForwardPath, ReversePath
 from pillarbox.smtp.reply import Reply
+
+
+class Signal(Enum):
+    """What ``next_event`` returns when there is no event."""
+
+    NEED_DATA = auto()
+    PAUSED = auto()
+
+
+NEED_DATA: Final = Signal.NEED_DATA
+PAUSED: Final = Signal.PAUSED
 
 
 class Body(Enum):
@@ -60,10 +72,12 @@ class StartTls:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """AUTH (RFC 4954): the mechanism in upper case; the initial response decoded from base64, b"" for ``=``."""
+    """AUTH (RFC 4954): the mechanism in upper case; the initial response decoded from base64, b"" for ``=``.
+
+    Its repr shows no response: it may be a password."""
 
     mechanism: str
-    initial_response: bytes | None
+    initial_response: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

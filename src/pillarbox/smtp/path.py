@@ -1,10 +1,19 @@
 """Mailboxes and paths as SMTP carries them.
 
+Parsing lives in ``syntax.py``: a Mailbox is what is left when quotes, brackets and source routes are gone.
+
 STANDARDS
     RFC 5321 4.1.2 (Mailbox, Reverse-path, Forward-path), RFC 6531 3.3 (internationalised mailboxes).
+
+It must not import anything but the protocol core.
 """
 
+import re
 from dataclasses import dataclass
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\U0010ffff]+"
+_DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
+_NEEDS_BACKSLASH = re.compile(r'(["\\])')
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,10 @@ class Mailbox:
 
     def __str__(self) -> str:
         """The address in wire form: the local part quoted where RFC 5321 4.1.2 requires it."""
-        raise NotImplementedError
+        local_part = self.local_part
+        if _DOT_STRING.fullmatch(local_part) is None:
+            local_part = '"' + _NEEDS_BACKSLASH.sub(r"\\\1", local_part) + '"'
+        return f"{local_part}@{self.domain}" if self.domain else local_part
 
     @property
     def is_ascii(self) -> bool:

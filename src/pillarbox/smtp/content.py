@@ -1,0 +1,129 @@
+"""The content of DATA: finds its true end, takes the stuffed dots out, finds what is wrong with it.
+
+Works on whole buffers (find, count, replace), never line by line. Only CRLF.CRLF ends content, where the CRLF of
+the DATA line counts as the first. Octets that may begin an end or a stuffed dot stay in the buffer until more came,
+so a CRLF is never cut in two and each piece can be judged by itself.
+
+A bare CR or a bare LF anywhere is a defect of the whole content, which goes on to its true end all the same: that
+is what makes SMTP smuggling fail. NUL and octets above 127 pass untouched; they are for the layers above.
+
+STANDARDS
+    RFC 5321 2.3.8 and 4.1.1.4 (lines and the end), 4.5.2 (dot-stuffing), 4.5.3.1.6 (length of a line).
+
+It must not import anything but the protocol core.
+"""
+
+from typing import Final
+
+from pillarbox.smtp.buffer import ReceiveBuffer
+from pillarbox.smtp.events import NEED_DATA, Content, Defect, EndOfContent, Signal
+from pillarbox.smtp.limits import Limits
+
+_END: Final = b"\r\n.\r\n"
+_SMALLEST_CHUNK: Final = 8  # more than what may have to stay behind
+
+
+class ContentScanner:
+    """Reads one content. ``next_event`` until it returns EndOfContent."""
+
+    __slots__ = ("_begun", "_chunk", "_defects", "_eight_bit", "_ended", "_limit", "_line", "_size", "_text_line")
+
+    def __init__(self, limits: Limits) -> None:
+        self._chunk = max(limits.content_chunk, _SMALLEST_CHUNK)
+        self._limit = limits.content
+        self._text_line = limits.text_line
+        self._begun = False
+        self._ended = False
+        self._size = 0
+        self._line = 0  # octets of the line that the last piece left open
+        self._eight_bit = False
+        self._defects: set[Defect] = set()
+
+    def next_event(self, buffer: ReceiveBuffer) -> Content | EndOfContent | Signal:
+        """Content of a sound piece, EndOfContent, or NEED_DATA."""
+        if not self._begun and not self._begin(buffer):
+            return NEED_DATA
+        while not self._ended:
+            piece = self._take(buffer)
+            if piece:
+                self._judge(piece)
+                if not self._defects:
+                    return Content(piece)
+            elif not self._ended:
+                return NEED_DATA
+        return EndOfContent(self._size, frozenset(self._defects), self._eight_bit)
+
+    def _begin(self, buffer: ReceiveBuffer) -> bool:
+        """The first line, whose CRLF before it is not in the buffer. False: too little has come to tell."""
+        octets = buffer.joined()
+        start = buffer.start
+        first = octets[start : start + 3]
+        if b".\r\n".startswith(first):
+            if len(first) < 3:
+                return False
+            buffer.advance(start + 3)
+            self._ended = True
+        elif first.startswith(b"."):
+            buffer.advance(start + 1)
+        self._begun = True
+        return True
+
+    def _take(self, buffer: ReceiveBuffer) -> bytes:
+        """The next piece without its stuffed dots; empty when more must come first."""
+        octets = buffer.joined()
+        start = buffer.start
+        stop = min(len(octets), start + self._chunk)
+        dot = octets.find(b"\r\n.", start, stop)
+        if dot < 0:
+            stop = _safe_stop(octets, start, stop)
+            buffer.advance(stop)
+            return octets[start:stop]
+        end = octets.find(_END, dot, stop + 3)
+        if end >= 0:
+            self._ended = True
+            stop = end + 2
+            buffer.advance(end + 5)
+        else:
+            stop = _safe_stop(octets, start, stop)
+            buffer.advance(stop)
+        return octets[start:stop].replace(b"\r\n.", b"\r\n")
+
+    def _judge(self, piece: bytes) -> None:
+        """Counts a piece and notes its defects. Every piece is judged in full, whatever came before, so that the
+        verdict does not depend on how the network cut the octets."""
+        self._size += len(piece)
+        if self._limit and self._size > self._limit:
+            self._defects.add(Defect.TOO_BIG)
+        if not self._eight_bit:
+            self._eight_bit = not piece.isascii()
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\r") != pairs:
+            self._defects.add(Defect.BARE_CR)
+        if piece.count(b"\n") != pairs:
+            self._defects.add(Defect.BARE_LF)
+        self._measure_lines(piece)
+
+    def _measure_lines(self, piece: bytes) -> None:
+        """Looks for a line over the ceiling by jumps: from a line's start back from as far as it may reach."""
+        if Defect.LINE_TOO_LONG in self._defects:
+            return
+        longest = self._text_line
+        size = len(piece)
+        start = -self._line  # where the open line began, seen from this piece
+        while size - start > longest:
+            newline = piece.rfind(b"\n", max(start, 0), max(start + longest, 0))
+            if newline < 0:
+                self._defects.add(Defect.LINE_TOO_LONG)
+                return
+            start = newline + 1
+        newline = piece.rfind(b"\n", max(start, 0))
+        self._line = size - (start if newline < 0 else newline + 1)
+
+
+def _safe_stop(octets: bytes, start: int, stop: int) -> int:
+    """Where a piece may be cut: before a tail that may be the beginning of CRLF.CRLF or of a stuffed dot."""
+    tail = octets[max(start, stop - 4) : stop]
+    for length in (4, 3, 2, 1):
+        if tail.endswith(_END[:length]):
+            return stop - length
+    return stop

@@ -1,0 +1,30 @@
+"""The ceilings of one connection: every buffer has an owner and an end.
+
+STANDARDS
+    RFC 5321 4.5.3 (sizes and ceilings), RFC 4954 4 (the line of AUTH).
+
+It must not import anything.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings of one connection. All in octets.
+
+    Attributes:
+        command_line: a command line with CRLF, before parameters (RFC 5321 4.5.3.1.4).
+        auth_line: a line of AUTH and its exchange (RFC 4954 4).
+        text_line: a line of content with CRLF; longer is Defect.LINE_TOO_LONG.
+        content: the whole content; longer is Defect.TOO_BIG and a SIZE that exceeds it is refused at MAIL. 0: none.
+        content_chunk: the largest Content event (at least 8 are used).
+        bad_commands: how many errors in a row before the hint becomes 421 and fatal.
+    """
+
+    command_line: int = 512
+    auth_line: int = 12_288
+    text_line: int = 65_536
+    content: int = 52_428_800
+    content_chunk: int = 262_144
+    bad_commands: int = 10

@@ -1,0 +1,322 @@
+"""The server role: lines and content in, replies out; the table of ``state.py`` decides, this obeys.
+
+After each event that needs a reply (all but Content) it is paused until that reply was sent, and the octets behind
+wait in the buffer. ``send`` moves the state by what was answered to what.
+
+STANDARDS
+    RFC 5321 3 and 4.1.4, RFC 2920 3.2, RFC 3207 4, RFC 4954 4.
+
+ERRORS
+    As ``connection.py`` says.
+
+It must not import anything but the protocol core.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any, Final
+
+from pillarbox.smtp import hints
+from pillarbox.smtp.buffer import UPPER, Ceilings, LineTooLong, ReceiveBuffer
+from pillarbox.smtp.content import ContentScanner
+from pillarbox.smtp.errors import LocalProtocolError, RemoteProtocolError
+from pillarbox.smtp.events import (
+    NEED_DATA,
+    PAUSED,
+    Auth,
+    AuthCancelled,
+    AuthResponse,
+    Challenge,
+    ConnectionClosed,
+    Data,
+    EndOfContent,
+    Event,
+    Hello,
+    Mail,
+    Quit,
+    Rcpt,
+    Reset,
+    Signal,
+    StartTls,
+)
+from pillarbox.smtp.extensions import MAIL_ROOM, RCPT_ROOM, Offering, ehlo_reply
+from pillarbox.smtp.limits import Limits
+from pillarbox.smtp.reader import Facts, read_response
+from pillarbox.smtp.reply import Reply
+from pillarbox.smtp.state import VERBS, State, refusal
+from pillarbox.smtp.syntax import encode_base64
+
+_TLS_HELLO: Final = 0x16
+_PEER_GONE: Final = ConnectionClosed()
+
+
+class _Due(Enum):
+    """A reply is due that answers no event."""
+
+    GREETING = auto()
+    ERROR = auto()
+    FATAL = auto()
+
+
+class Server:
+    """One session, server side."""
+
+    __slots__ = ("_buffer", "_ceilings", "_content", "_due", "_errors", "_exchange", "_signing_in", "_state", "facts")
+
+    def __init__(self, facts: Facts) -> None:
+        limits = facts.limits
+        self.facts = facts
+        self._buffer = ReceiveBuffer()
+        self._state = State.GREETING
+        self._due: Event | _Due | None = _Due.GREETING
+        self._errors = 0
+        self._signing_in = False  # AUTH was seen: lines out of step may hold a password
+        self._content: ContentScanner | None = None
+        self._ceilings, self._exchange = _ceilings(limits)
+
+    def receive_data(self, octets: bytes) -> None:
+        """See Connection."""
+        if self._state is not State.CLOSED or not octets:
+            self._buffer.feed(octets)
+
+    def next_event(self) -> Event | Signal:
+        """See Connection."""
+        if self._due is not None:
+            return PAUSED
+        return _READERS[self._state](self)
+
+    # --- readers by state -------------------------------------------------------------------------------------
+
+    def _read_command(self) -> Event | Signal:
+        buffer = self._buffer
+        if not self.facts.tls and buffer.begins_with(_TLS_HELLO):
+            self._due = _Due.FATAL
+            raise RemoteProtocolError(
+                "TLS hello on a plaintext connection", hints.TLS_HELLO, fatal=True, tls_hello=True
+            )
+        line = self._take_line(self._ceilings)
+        if line is None:
+            return _PEER_GONE if buffer.closed else NEED_DATA
+        if b"\r" in line or b"\n" in line or b"\0" in line:
+            raise self._error(RemoteProtocolError("bare CR, bare LF or NUL", hints.BAD_LINE), line)
+        end = line.find(b" ")
+        word = (line if end < 0 else line[:end]).translate(UPPER)
+        verb = VERBS.get(word)
+        if verb is None:
+            raise self._error(RemoteProtocolError("unknown command", hints.UNKNOWN_COMMAND), line)
+        refused = refusal(verb, self._state, self.facts)
+        if refused is not None or verb.read is None:
+            error = RemoteProtocolError("a command that may not come now", refused, fatal=verb.fatal)
+            raise self._error(error, line, word)
+        try:
+            event = verb.read(line, self.facts)
+        except RemoteProtocolError as error:
+            raise self._error(error, line, word) from None
+        self._errors = 0
+        if word == b"AUTH":
+            self._signing_in = True
+        self._due = event
+        return event
+
+    def _read_response(self) -> Event | Signal:
+        line = self._take_line(self._exchange)
+        if line is None:
+            return _PEER_GONE if self._buffer.closed else NEED_DATA
+        try:
+            event = read_response(line)
+        except RemoteProtocolError as error:
+            self._state = State.READY
+            raise self._error(error, b"") from None
+        self._due = event
+        return event
+
+    def _read_content(self) -> Event | Signal:
+        assert self._content is not None  # noqa: S101 -- CONTENT is entered in one place, with a scanner
+        event = self._content.next_event(self._buffer)
+        if event is NEED_DATA and self._buffer.closed:
+            return _PEER_GONE
+        if isinstance(event, EndOfContent):
+            self._due = event
+        return event
+
+    def _read_nothing(self) -> Event | Signal:
+        return PAUSED
+
+    def _read_closed(self) -> Event | Signal:
+        return _PEER_GONE
+
+    def _take_line(self, ceilings: Ceilings) -> bytes | None:
+        try:
+            return self._buffer.take_line(ceilings)
+        except LineTooLong:
+            if self._state is State.EXCHANGE:
+                self._state = State.READY
+            raise self._error(RemoteProtocolError("line too long", hints.LINE_TOO_LONG), b"") from None
+
+    def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
+        """Makes a reply due, counts, and says what may be logged."""
+        if b"AUTH" in line.translate(UPPER):
+            self._signing_in = True
+            error.octets = b"AUTH"
+        elif not self._signing_in or word:
+            error.octets = line
+        hint = error.reply_hint
+        if hint is not None and hint.code not in hints.NOT_COUNTED:
+            self._errors += 1
+            if self._errors >= self.facts.limits.bad_commands and not error.fatal:
+                error.reply_hint = hints.TOO_MANY_ERRORS
+                error.fatal = True
+        self._due = _Due.FATAL if error.fatal else _Due.ERROR
+        return error
+
+    # --- what is said -----------------------------------------------------------------------------------------
+
+    def send(self, event: Reply | Challenge) -> bytes:
+        """See Connection."""
+        if type(event) is Challenge:
+            if not isinstance(self._due, (Auth, AuthResponse)):
+                raise LocalProtocolError("a challenge, but no exchange is going on")
+            self._due = None
+            self._state = State.EXCHANGE
+            return b"334 " + encode_base64(event.challenge) + b"\r\n"
+        if not isinstance(event, Reply):
+            raise LocalProtocolError("a server says replies and challenges")
+        due = self._due
+        code = event.code
+        if due is None and code != 421:
+            raise LocalProtocolError("a reply, but none is due")
+        if (code == 354) is not (type(due) is Data and code < 400) or code == 334:
+            raise LocalProtocolError(f"{code} does not answer what was asked")
+        octets = event.render()
+        self._due = None
+        if code == 421:
+            self._close()
+        else:
+            _SETTLE[type(due)](self, due, event)
+        return octets
+
+    def _close(self) -> None:
+        self._state = State.CLOSED
+        self._buffer.clear()
+
+    def _settle_nothing(self, due: Any, reply: Reply) -> None:
+        """The reply moves nothing."""
+
+    def _settle_none_due(self, due: _Due, reply: Reply) -> None:
+        if due is _Due.GREETING:
+            self._state = State.START if reply.is_positive else State.REFUSED
+        elif due is _Due.FATAL:
+            self._close()
+
+    def _settle_hello(self, due: Hello, reply: Reply) -> None:
+        if reply.is_positive:
+            self.facts.esmtp = due.esmtp
+            self._end_transaction(State.READY)
+
+    def _settle_starttls(self, due: StartTls, reply: Reply) -> None:
+        if reply.is_positive:
+            self._state = State.TLS
+
+    def _settle_auth(self, due: Any, reply: Reply) -> None:
+        self._state = State.READY
+        if reply.code == 235:
+            self.facts.authenticated = True
+            self._signing_in = False
+
+    def _settle_cancelled(self, due: AuthCancelled, reply: Reply) -> None:
+        self._state = State.READY
+
+    def _settle_mail(self, due: Mail, reply: Reply) -> None:
+        if reply.is_positive:
+            self._state = State.MAIL
+            self.facts.smtputf8 = due.parameters.smtputf8
+
+    def _settle_rcpt(self, due: Rcpt, reply: Reply) -> None:
+        if reply.is_positive:
+            self._state = State.RCPT
+
+    def _settle_data(self, due: Data, reply: Reply) -> None:
+        if reply.is_positive:
+            self._state = State.CONTENT
+            self._content = ContentScanner(self.facts.limits)
+
+    def _settle_end(self, due: EndOfContent, reply: Reply) -> None:
+        self._content = None
+        self._end_transaction(State.READY)
+
+    def _settle_reset(self, due: Reset, reply: Reply) -> None:
+        if self._state is not State.START:
+            self._end_transaction(State.READY)
+
+    def _settle_quit(self, due: Quit, reply: Reply) -> None:
+        self._close()
+
+    def _end_transaction(self, state: State) -> None:
+        self._state = state
+        self.facts.smtputf8 = False
+
+    # --- TLS and EHLO -----------------------------------------------------------------------------------------
+
+    def start_tls(self) -> None:
+        """See Connection."""
+        if self._state is not State.TLS:
+            raise LocalProtocolError("STARTTLS was not agreed")
+        if len(self._buffer):
+            raise LocalProtocolError("octets after STARTTLS and before the handshake (plaintext injection)")
+        self.facts.tls = True
+        self.facts.esmtp = False
+        self.facts.authenticated = False
+        self._signing_in = False
+        self._errors = 0
+        self._end_transaction(State.START)
+
+    def hello_reply(self, host: str) -> Reply:
+        """See Connection."""
+        due = self._due
+        esmtp = due.esmtp if isinstance(due, Hello) else self.facts.esmtp
+        if not esmtp:
+            return Reply(250, (host,))
+        facts = self.facts
+        return ehlo_reply(
+            host, Offering(facts.limits, facts.tls, facts.authenticated, facts.offer_starttls, facts.mechanisms)
+        )
+
+
+@lru_cache(maxsize=64)
+def _ceilings(limits: Limits) -> tuple[Ceilings, Ceilings]:
+    """Of commands, and of the SASL exchange; the same objects for all sessions of a site."""
+    base = limits.command_line
+    verbs = {b"AUTH": max(limits.auth_line, base), b"MAIL": base + MAIL_ROOM, b"RCPT": base + RCPT_ROOM}
+    return Ceilings(base, verbs), Ceilings(limits.auth_line)
+
+
+_READERS: Final[Mapping[State, Callable[[Server], Event | Signal]]] = {
+    State.GREETING: Server._read_nothing,
+    State.REFUSED: Server._read_command,
+    State.START: Server._read_command,
+    State.READY: Server._read_command,
+    State.MAIL: Server._read_command,
+    State.RCPT: Server._read_command,
+    State.CONTENT: Server._read_content,
+    State.EXCHANGE: Server._read_response,
+    State.TLS: Server._read_nothing,
+    State.CLOSED: Server._read_closed,
+}
+"""Who reads in which state."""
+
+_SETTLE: Final[Mapping[type, Callable[[Server, Any, Reply], None]]] = {
+    _Due: Server._settle_none_due,
+    Hello: Server._settle_hello,
+    StartTls: Server._settle_starttls,
+    Auth: Server._settle_auth,
+    AuthResponse: Server._settle_auth,
+    AuthCancelled: Server._settle_cancelled,
+    Mail: Server._settle_mail,
+    Rcpt: Server._settle_rcpt,
+    Data: Server._settle_data,
+    EndOfContent: Server._settle_end,
+    Reset: Server._settle_reset,
+    Quit: Server._settle_quit,
+}
+"""What a reply to which event moves; the others (NOOP, HELP, VRFY) move nothing."""
