@@ -96,16 +96,24 @@ class UnknownAccount(Exception):
     """No such login; ``args[0]`` is the login asked for."""
 
 
-class Accounts(Protocol):
-    """The local accounts, for the operator's verbs; owned by the spool process (accounts.py), reached over a
-    channel from elsewhere. Logins compare case-insensitively."""
+class InvalidAccount(ValueError):
+    """Not a login, password or address that could be used; ``str()`` says why, for the operator."""
+
+
+class AccountLookup(Protocol):
+    """What verification needs of the local accounts, in any process. Logins compare case-insensitively."""
 
     async def find(self, login: str) -> Account | None:
-        """What verification needs. Raises Unavailable."""
+        """The account as it is now. Raises Unavailable."""
         ...
 
+
+class Accounts(AccountLookup, Protocol):
+    """The local accounts, for the operator's verbs; owned by the spool process (accounts.py), reached over a
+    channel from elsewhere."""
+
     async def add(self, account: Account) -> None:
-        """Raises AccountExists."""
+        """Stores it with a generation that no account of this login had before. Raises AccountExists."""
         ...
 
     async def replace(self, account: Account) -> Account:

@@ -1,0 +1,152 @@
+"""The local directory: verifies a login and password against the local accounts, in the submission worker.
+
+    directory = LocalDirectory(accounts, settings)       # accounts: RemoteAccounts, or AccountsStore in one process
+    identity = await directory.verify(credentials, known_place=True)
+
+The account is looked up each time, and its generation comes with it. A verified login is remembered for
+``settings.cache`` seconds under a keyed hash of login, password and generation: a hit skips Argon2, and what is
+remembered of a changed account can never be hit, for its generation is another. So is a wrong password, apart (so
+that guesses push no right one out): the same typing error again costs no hash. The key is random and lives in this
+process's memory only.
+
+A look-up follows the hash too: a password changed while an attempt waited in line is not accepted any more.
+
+STANDARDS
+    RFC 4616 2 (authzid: only one's own), RFC 4013 (preparation of both).
+
+ERRORS
+    Unavailable: the accounts are out of reach, or too many strangers' hashes are waiting.
+"""
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
+from pillarbox.directory.password import Passwords
+from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.sasl.mechanism import Credentials
+
+RIGHT_CEILING = 32_768
+WRONG_CEILING = 8_192
+_TRIES = 3
+
+
+class _Memory:
+    """Hashes that were seen not long ago; the longest unused leaves first."""
+
+    def __init__(self, lifetime: float, ceiling: int) -> None:
+        self._lifetime = lifetime
+        self._ceiling = ceiling
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def holds(self, entry: bytes, now: float) -> bool:
+        until = self._until.get(entry)
+        if until is None:
+            return False
+        if now >= until:
+            del self._until[entry]
+            return False
+        self._until.move_to_end(entry)
+        return True
+
+    def add(self, entry: bytes, now: float) -> None:
+        if self._lifetime <= 0:
+            return
+        self._until[entry] = now + self._lifetime
+        self._until.move_to_end(entry)
+        if len(self._until) > self._ceiling:
+            self._until.popitem(last=False)
+
+
+class LocalDirectory:
+    """See the module's text; satisfies Directory. ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        accounts: AccountLookup,
+        settings: LocalSettings,
+        *,
+        passwords: Passwords | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._accounts = accounts
+        self._passwords = passwords or Passwords(settings)
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._right = _Memory(settings.cache, RIGHT_CEILING)
+        self._wrong = _Memory(settings.cache, WRONG_CEILING)
+
+    def close(self) -> None:
+        """Stops the hashing threads."""
+        self._passwords.close()
+
+    async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        try:
+            login = login_key(credentials.authcid)
+            foreign = bool(credentials.authzid) and login_key(credentials.authzid) != login
+            password = prepare(credentials.password)
+        except ValueError:
+            return Denied(Reason.WRONG)  # nobody has such a login or password: the account does not come into it
+        if foreign or not password or not login:
+            return Denied(Reason.WRONG)
+        if len(password.encode()) > PASSWORD_CEILING or len(login.encode()) > 4 * LOGIN_CEILING:
+            return Denied(Reason.WRONG)
+        account = await self._accounts.find(login)
+        for _ in range(_TRIES):
+            right = await self._is_right(account, login, password, known_place)
+            now = await self._accounts.find(login)
+            if _generation(now) == _generation(account):
+                return _answer(account, right)
+            account = now  # it changed while we hashed: ask again, by the new state
+        raise Unavailable(f"the account {login!r} keeps changing")
+
+    async def _is_right(self, account: Account | None, login: str, password: str, known_place: bool) -> bool:
+        entry = self._entry(login, password, _generation(account))
+        if self._right.holds(entry, self._clock()):
+            return True
+        if self._wrong.holds(entry, self._clock()):
+            return False
+        stored = None if account is None else account.password_hash
+        right = await self._passwords.verify(stored, password, known_place=known_place)
+        (self._right if right else self._wrong).add(entry, self._clock())
+        return right
+
+    def _entry(self, login: str, password: str, generation: int) -> bytes:
+        octets = b"\0".join((login.encode(), password.encode(), b"%d" % generation))
+        return hashlib.blake2b(octets, key=self._key, digest_size=16).digest()
+
+
+def _generation(account: Account | None) -> int:
+    return -1 if account is None else account.generation
+
+
+def _answer(account: Account | None, right: bool) -> Identity | Denied:
+    if account is None:
+        return Denied(Reason.UNKNOWN)
+    if not right:
+        return Denied(Reason.WRONG, account.login)
+    if account.disabled:
+        return Denied(Reason.DISABLED, account.login)
+    return identity(account)
+
+
+def identity(account: Account) -> Identity:
+    """Whose the account is: its addresses, and its login when that is an address."""
+    addresses = {address.lower() for address in account.addresses}
+    if "@" in account.login:
+        addresses.add(account.login.lower())
+    return Identity(
+        login=account.login,
+        addresses=frozenset(addresses),
+        domains=frozenset(domain.lower() for domain in account.domains),
+        may_redirect=account.may_redirect,
+        recipients_per_hour=account.recipients_per_hour,
+        generation=account.generation,
+    )

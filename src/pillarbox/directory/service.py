@@ -1,0 +1,303 @@
+"""The local accounts' verbs on a channel, in the spool process.
+
+    lookup_handlers(accounts)              what a submission worker may do: find
+    operator_handlers(accounts, settings)  what the operator may do
+
+Give ``ERRORS`` to control.serve for both.
+
+A worker says ``account.watch`` on each connection, with the last generation that it heard of (None: none yet), and
+hears of what changed since. From then on each change comes to it as the request ``account.changed``; the operator's
+verb returns when every connected worker has answered, or after ``TELL_TIME`` seconds with a line in the log.
+
+    account.find   login -> account or None
+    account.watch  generation or None -> {last: generation, changed: [[login, generation]]}
+
+The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
+recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, current_hash: bool}):
+
+    user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled}; all but the
+                   first two may be left out
+    user.list      nothing -> [account]
+    user.show      {login}
+    user.password  {login, password}
+    user.disable, user.enable  {login}
+    user.modify    {login, addresses, domains, may_redirect, recipients_per_hour}; what is left out stays
+    user.remove    {login} -> None
+
+Passwords travel in clear over the operator's socket, a UNIX socket of mode 0660, and are hashed here, in a thread:
+so the hash's parameters are in one place.
+
+ERRORS
+    AccountExists, UnknownAccount, InvalidAccount (its text is for the operator), Unavailable.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pillarbox.control.channel import Channel, ChannelClosed, Handlers, RemoteError
+from pillarbox.control.frames import from_body
+from pillarbox.directory.accounts import AccountsStore
+from pillarbox.directory.base import Account, AccountExists, InvalidAccount, Unavailable, UnknownAccount
+from pillarbox.directory.password import Passwords
+from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, prepare
+from pillarbox.directory.scram import create_secret
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.telemetry.events import get_logger
+
+log = get_logger("directory")
+
+ERRORS: tuple[type[Exception], ...] = (AccountExists, UnknownAccount, InvalidAccount, Unavailable)
+"""What control.serve(errors=...) is to carry by name."""
+
+TELL_TIME = 2.0
+"""Seconds that a worker has to answer that it heard of a change."""
+
+
+def lookup_handlers(accounts: AccountsStore, *, tell_time: float = TELL_TIME) -> Handlers:
+    """The verbs of a submission worker's channel."""
+    watchers: set[Channel] = set()
+
+    def find(_channel: Channel, body: Any) -> Any:
+        return accounts.find(from_body(str, body))
+
+    async def watch(channel: Channel, body: Any) -> dict[str, Any]:
+        seen = from_body(int | None, body)  # type: ignore[arg-type]  # a union is no type[T], and is understood
+        if channel not in watchers:  # before the look: a change in between is told twice rather than never
+            watchers.add(channel)
+            channel.on_close(lambda: watchers.discard(channel))
+        last, changed = await accounts.changes_since(seen)
+        return {"last": last, "changed": changed}
+
+    async def tell_all(login: str, generation: int) -> None:
+        await asyncio.gather(*(_tell(channel, login, generation, tell_time) for channel in tuple(watchers)))
+
+    accounts.on_change(tell_all)
+    return {"account.find": find, "account.watch": watch}
+
+
+async def _tell(channel: Channel, login: str, generation: int, tell_time: float) -> None:
+    try:
+        async with asyncio.timeout(tell_time):
+            await channel.request("account.changed", (login, generation))
+    except ChannelClosed:
+        return  # it asks what changed when it connects again
+    except (TimeoutError, RemoteError) as error:
+        log.error("account.change_unheard", login=login, pid=channel.peer.pid, reason=type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """The body of user.add."""
+
+    login: str
+    password: str
+    addresses: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    may_redirect: bool = False
+    recipients_per_hour: int | None = None
+    disabled: bool = False
+
+
+def operator_handlers(
+    accounts: AccountsStore,
+    settings: LocalSettings,
+    *,
+    passwords: Passwords | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Handlers:
+    """The operator's verbs."""
+    service = _OperatorService(accounts, settings, passwords or Passwords(settings), clock)
+    return {
+        "user.add": service.add,
+        "user.list": service.list_all,
+        "user.show": service.show,
+        "user.password": service.password,
+        "user.disable": service.disable,
+        "user.enable": service.enable,
+        "user.modify": service.modify,
+        "user.remove": service.remove,
+    }
+
+
+class _OperatorService:
+    def __init__(
+        self, accounts: AccountsStore, settings: LocalSettings, passwords: Passwords, clock: Callable[[], float]
+    ) -> None:
+        self._accounts = accounts
+        self._settings = settings
+        self._passwords = passwords
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()  # each verb reads, changes and writes a whole account
+
+    async def add(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        new = _body(NewUser, body)
+        now = self._clock()
+        login = check_login(new.login)
+        async with self._one_at_a_time:
+            if await self._accounts.find(login) is not None:
+                raise AccountExists(login)
+            password_hash, scram = await self._hash(new.password)
+            account = Account(
+                login=login,
+                addresses=check_addresses(new.addresses),
+                domains=check_domains(new.domains),
+                may_redirect=new.may_redirect,
+                recipients_per_hour=check_quota(new.recipients_per_hour),
+                disabled=new.disabled,
+                generation=0,
+                created_at=now,
+                password_changed_at=now,
+                password_hash=password_hash,
+                scram=scram,
+            )
+            await self._accounts.add(account)
+        log.info("account.added", login=login)
+        return self._view(account)
+
+    async def list_all(self, _channel: Channel, _body: Any) -> list[dict[str, Any]]:
+        return [self._view(account) for account in await self._accounts.list()]
+
+    async def show(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        return self._view(await self._find(body))
+
+    async def password(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            account = await self._find(body)
+            password_hash, scram = await self._hash(_field(str, body, "password"))
+            changed = replace(account, password_hash=password_hash, scram=scram, password_changed_at=self._clock())
+            return await self._replace(changed, "account.password_changed")
+
+    async def disable(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            return await self._replace(replace(await self._find(body), disabled=True), "account.disabled")
+
+    async def enable(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            return await self._replace(replace(await self._find(body), disabled=False), "account.enabled")
+
+    async def modify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            account = await self._find(body)
+            if "addresses" in body:
+                account = replace(account, addresses=check_addresses(_field(tuple[str, ...], body, "addresses")))
+            if "domains" in body:
+                account = replace(account, domains=check_domains(_field(tuple[str, ...], body, "domains")))
+            if "may_redirect" in body:
+                account = replace(account, may_redirect=_field(bool, body, "may_redirect"))
+            if "recipients_per_hour" in body:
+                per_hour = None if body["recipients_per_hour"] is None else _field(int, body, "recipients_per_hour")
+                account = replace(account, recipients_per_hour=check_quota(per_hour))
+            return await self._replace(account, "account.modified")
+
+    async def remove(self, _channel: Channel, body: Any) -> None:
+        async with self._one_at_a_time:
+            account = await self._find(body)
+            await self._accounts.remove(account.login)
+        log.info("account.removed", login=account.login)
+
+    async def _find(self, body: Any) -> Account:
+        login = _field(str, body, "login")
+        account = await self._accounts.find(login)
+        if account is None:
+            raise UnknownAccount(login)
+        return account
+
+    async def _replace(self, account: Account, event: str) -> dict[str, Any]:
+        stored = await self._accounts.replace(account)
+        log.info(event, login=stored.login)
+        return self._view(stored)
+
+    async def _hash(self, password: str) -> tuple[str, str | None]:
+        prepared = check_password(password)
+        scram = None
+        if self._settings.scram:
+            try:
+                scram = await asyncio.to_thread(create_secret, prepared)
+            except ValueError as error:
+                raise InvalidAccount(f"the password {error}") from error
+        return await self._passwords.hash(prepared), scram
+
+    def _view(self, account: Account) -> dict[str, Any]:
+        return {
+            "login": account.login,
+            "addresses": account.addresses,
+            "domains": account.domains,
+            "may_redirect": account.may_redirect,
+            "recipients_per_hour": account.recipients_per_hour,
+            "disabled": account.disabled,
+            "created_at": account.created_at,
+            "password_changed_at": account.password_changed_at,
+            "scram": account.scram is not None,
+            "current_hash": self._passwords.is_current(account.password_hash),
+        }
+
+
+def _body(kind: type[NewUser], body: Any) -> NewUser:
+    try:
+        return from_body(kind, body)
+    except ValueError as error:
+        raise InvalidAccount(str(error)) from error
+
+
+def _field(kind: type[Any], body: Any, name: str) -> Any:
+    try:
+        return from_body(kind, body[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidAccount(f"{name}: missing or of the wrong kind") from error
+
+
+def check_login(login: str) -> str:
+    """The login prepared. Raises InvalidAccount."""
+    try:
+        prepared = prepare(login)
+    except ValueError as error:
+        raise InvalidAccount(f"the login {error}") from error
+    if not prepared or prepared != prepared.strip():
+        raise InvalidAccount("the login is empty, or begins or ends with a space")
+    if len(prepared.encode()) > LOGIN_CEILING:
+        raise InvalidAccount(f"the login is longer than {LOGIN_CEILING} octets")
+    return prepared
+
+
+def check_password(password: str) -> str:
+    """The password prepared. Raises InvalidAccount, whose text never holds it."""
+    try:
+        prepared = prepare(password)
+    except ValueError as error:
+        raise InvalidAccount(f"the password {error}") from error
+    if not prepared:
+        raise InvalidAccount("the password is empty")
+    if len(prepared.encode()) > PASSWORD_CEILING:
+        raise InvalidAccount(f"the password is longer than {PASSWORD_CEILING} octets")
+    return prepared
+
+
+def check_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Each in lower case, without repeats. Raises InvalidAccount for what is no mailbox."""
+    for address in addresses:
+        local_part, at, domain = address.rpartition("@")
+        if not (local_part and at and domain) or _holds_specials(address) or "@" in local_part:
+            raise InvalidAccount(f"not an address: {address!r}; expected one like person@example.org")
+    return tuple(dict.fromkeys(address.lower() for address in addresses))
+
+
+def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
+    """Each in lower case, without repeats. Raises InvalidAccount for what is no domain."""
+    for domain in domains:
+        if not domain or "@" in domain or domain.startswith(".") or _holds_specials(domain):
+            raise InvalidAccount(f"not a domain: {domain!r}; expected one like example.org")
+    return tuple(dict.fromkeys(domain.lower() for domain in domains))
+
+
+def check_quota(recipients: int | None) -> int | None:
+    """Raises InvalidAccount for less than nothing."""
+    if recipients is not None and recipients < 0:
+        raise InvalidAccount(f"recipients per hour: found {recipients}; expected 0 or more")
+    return recipients
+
+
+def _holds_specials(text: str) -> bool:
+    return not text.isprintable() or any(special in text for special in ' <>,;:"\\()')
