@@ -20,10 +20,9 @@ _RESULTS = b"authentication-results"
 _REMOVABLE = _BLIND | {_RESULTS}
 
 # RFC 8601 2.2: [CFWS] authserv-id [CFWS authres-version]; a value is a token or a quoted-string (RFC 2045)
-_AUTHSERV_ID = re.compile(
-    rb"(?:[ \t]|\((?:[^()\\]|\\.)*+\))*+"
-    rb'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<token>[^\x00-\x20()<>@,;:\\"/\[\]?=\x7f]++))'
-)
+_AUTHSERV_ID = re.compile(rb'"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<token>[^\x00-\x20()<>@,;:\\"/\[\]?=\x7f]++)')
+_WHITE_SPACE = re.compile(rb"[ \t]*+")
+_COMMENT_MARK = re.compile(rb"\\.|[()]")
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
 
@@ -66,9 +65,25 @@ def _is_removed(name: bytes, raw: bytes, own_names: frozenset[bytes]) -> bool:
 
 
 def _authserv_id(raw: bytes) -> bytes:
-    match = _AUTHSERV_ID.match(body(raw))
+    octets = body(raw)
+    match = _AUTHSERV_ID.match(octets, _skip_comments(octets))
     if match is None:
         return b""
     if (quoted := match["quoted"]) is not None:
         return _QUOTED_PAIR.sub(rb"\1", quoted).lower()
     return match["token"].lower()
+
+
+def _skip_comments(octets: bytes) -> int:
+    """The index behind white space and comments, which may hold comments (RFC 5322 3.2.2)."""
+    depth = 0
+    position = _white_space_end(octets, 0)
+    while (depth or octets.startswith(b"(", position)) and (mark := _COMMENT_MARK.search(octets, position)):
+        depth += {b"(": 1, b")": -1}.get(mark[0], 0)
+        position = mark.end() if depth else _white_space_end(octets, mark.end())
+    return len(octets) if depth else position
+
+
+def _white_space_end(octets: bytes, position: int) -> int:
+    match = _WHITE_SPACE.match(octets, position)
+    return match.end() if match else position

@@ -1,0 +1,42 @@
+"""Queue ids: time first, then chance, in Crockford's alphabet."""
+
+import pytest
+
+from pillarbox.message.envelope import is_queue_id, queue_id
+
+
+def test_a_queue_id_has_48_bits_of_milliseconds_and_80_random_ones() -> None:
+    assert queue_id(0, bytes(10)) == "0" * 26
+    assert queue_id((2**48 - 1) / 1000, b"\xff" * 10) == "7" + "Z" * 25
+    assert queue_id(1.469918176385e9, bytes(9) + b"\x01") == "01ARYZ6S410000000000000001"
+
+
+def test_ids_sort_by_time() -> None:
+    times = [1.0, 1.001, 2.0, 1_790_000_000.0, 1_790_000_000.001, 4e9]
+    ids = [queue_id(now, b"\xff" * 10 if i % 2 else bytes(10)) for i, now in enumerate(times)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("now", "random"), [(1.0, b""), (1.0, bytes(9)), (1.0, bytes(11)), (-1.0, bytes(10)), (3e11, bytes(10))]
+)
+def test_what_makes_no_id_is_a_bug_of_the_caller(now: float, random: bytes) -> None:
+    with pytest.raises(ValueError, match="10 random octets"):
+        queue_id(now, random)
+
+
+def test_only_what_queue_id_writes_has_the_form() -> None:
+    good = queue_id(1.79e9, b"0123456789")
+    assert is_queue_id(good)
+    for bad in (
+        good.lower(),
+        good[:-1],
+        good + "0",
+        good + "\n",
+        "8" + good[1:],
+        good[:-1] + "U",
+        good[:-1] + "٣",
+        "",
+    ):
+        assert not is_queue_id(bad), bad
