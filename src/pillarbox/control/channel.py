@@ -16,9 +16,9 @@ A frame: 4 octets length, then msgpack of [kind, number, verb, body]. Frames ove
 ERRORS
     RemoteError(kind, message): the handler raised. Of an exception class listed in the ``errors`` of serve or
     connect the kind is the name of the listed class and the message its text; of any other the kind is "internal",
-    the message says nothing, and the traceback is in the log of the process that raised it. "unknown_verb": there
-    is no such handler. ChannelClosed: the channel ended before the reply; whether the request was carried out is
-    unknown.
+    the message says nothing, and the traceback is in the log of the process that raised it. A RemoteError that a
+    handler lets through keeps its kind: that is how requests are forwarded. "unknown_verb": there is no such handler.
+    ChannelClosed: the channel ended before the reply; whether the request was carried out is unknown.
 """
 
 import asyncio
@@ -334,6 +334,9 @@ class UnixChannel(asyncio.BufferedProtocol):
             self._reply_error(number, verb, error)
 
     def _reply_error(self, number: int, verb: str, error: BaseException) -> None:
+        if isinstance(error, RemoteError):  # a handler that forwards: the kind stays what it was
+            self._write_unless_closed(Kind.ERROR, number, error.kind, str(error))
+            return
         for kind in type(error).__mro__:
             if kind in self._errors:
                 self._write_unless_closed(Kind.ERROR, number, kind.__name__, str(error))
