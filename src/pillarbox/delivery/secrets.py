@@ -11,7 +11,10 @@ ERRORS
 """
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +68,7 @@ class Secrets:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # it could hold the secret, and we would have to log it
+                start_new_session=True,  # so that its children can be ended with it
             )
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "cannot be started"
@@ -76,7 +80,8 @@ class Secrets:
             raise SecretUnavailable(f"{command[0]}: no answer within {self._time_limit:g} seconds") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if len(octets) > MAX_OCTETS:
             raise SecretUnavailable(f"{command[0]}: said more than {MAX_OCTETS} octets")
@@ -115,7 +120,7 @@ def _parse(octets: bytes, source: str) -> tuple[str, float | None]:
         raise SecretUnavailable(f"{source}: not UTF-8") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if text.lstrip().startswith("{"):
-        found = _parse_token(text)
+        found = _parse_token(text, source)
         if found is not None:
             return found
     if not text:
@@ -125,7 +130,7 @@ def _parse(octets: bytes, source: str) -> tuple[str, float | None]:
     return text, None
 
 
-def _parse_token(text: str) -> tuple[str, float | None] | None:
+def _parse_token(text: str, source: str) -> tuple[str, float | None] | None:
     try:
         body = json.loads(text)
     except ValueError:
@@ -133,7 +138,7 @@ def _parse_token(text: str) -> tuple[str, float | None] | None:
     token = body.get("access_token")
     expires_in = body.get("expires_in")
     if not isinstance(token, str) or not token:
-        return None
+        raise SecretUnavailable(f"{source}: a JSON object with no access_token")
     if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
         expires_in = int(expires_in)
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
