@@ -1,0 +1,106 @@
+"""What the spool process keeps: the spool, the guard's ledger, the local accounts; and who may do what with it.
+
+    storehouse = await Storehouse.open(settings, patience=10.0)
+    storehouse.for_submission()     # append, ask the guard, find an account
+    storehouse.for_delivery()       # lend, read, settle
+    storehouse.for_operator()       # queue.*, user.*, guard.*
+
+The abilities of a channel hang on the socket that it came in by: these three dicts are the whole of them.
+
+ERRORS
+    lock.InUse: another process has the data directory. OSError: a file cannot be opened; its text says which and why.
+"""
+
+from typing import Any
+
+from pillarbox.config import Settings
+from pillarbox.control.channel import Handlers
+from pillarbox.daemon import lock, paths
+from pillarbox.directory import service as directory_service
+from pillarbox.directory.accounts import AccountsStore
+from pillarbox.directory.password import Passwords
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.guard.ledger import Ledger
+from pillarbox.guard.service import guard_handlers
+from pillarbox.guard.service import operator_handlers as guard_operator_handlers
+from pillarbox.spool import service as spool_service
+from pillarbox.spool.base import SpoolError
+from pillarbox.spool.embedded import EmbeddedSpool, open_spool
+from pillarbox.store.sqlite import StoreError
+
+ERRORS: tuple[type[Exception], ...] = (*spool_service.ERRORS, *directory_service.ERRORS, ValueError)
+"""What crosses the sockets of the spool process by name."""
+
+
+class Storehouse:
+    """See the module's text. Made by open()."""
+
+    def __init__(
+        self, settings: Settings, held: lock.Lock, spool: EmbeddedSpool, ledger: Ledger, accounts: AccountsStore
+    ) -> None:
+        self.spool = spool
+        self.ledger = ledger
+        self.accounts = accounts
+        self._settings = settings
+        self._lock = held
+        self._passwords = Passwords(local_settings(settings))
+
+    @classmethod
+    async def open(cls, settings: Settings, patience: float = 0.0) -> "Storehouse":
+        """Takes the lock within ``patience`` seconds and opens everything. Raises InUse, OSError."""
+        directory = settings.server.data_directory
+        held = await lock.take(paths.lock_file(directory), patience)
+        closers: list[Any] = []
+        try:
+            spool = await open_spool(settings.spool)
+            closers.append(spool)
+            ledger = await Ledger.open(directory / "guard.db", settings.guard)
+            closers.append(ledger)
+            accounts = await AccountsStore.open(directory / "accounts.db")
+        except (SpoolError, StoreError) as error:
+            await _close(closers)
+            held.release()
+            raise OSError(str(error)) from error
+        except BaseException:
+            await _close(closers)
+            held.release()
+            raise
+        return cls(settings, held, spool, ledger, accounts)
+
+    async def close(self) -> None:
+        """Writes what is left, closes the files and lets the next process in."""
+        self._passwords.close()
+        await _close([self.spool, self.ledger, self.accounts])
+        self._lock.release()
+
+    def for_submission(self) -> Handlers:
+        """What a submission worker may do."""
+        return {
+            **spool_service.intake_handlers(self.spool),
+            **guard_handlers(self.ledger),
+            **directory_service.lookup_handlers(self.accounts),
+        }
+
+    def for_delivery(self) -> Handlers:
+        """What a delivery worker may do."""
+        return dict(spool_service.outbox_handlers(self.spool))
+
+    def for_operator(self) -> Handlers:
+        """What the operator may do."""
+        return {
+            **spool_service.ledger_handlers(self.spool),
+            **guard_operator_handlers(self.ledger),
+            **directory_service.operator_handlers(
+                self.accounts, local_settings(self._settings), passwords=self._passwords
+            ),
+        }
+
+
+def local_settings(settings: Settings) -> LocalSettings:
+    """How passwords are stored: by the first local directory, since there is one set of accounts."""
+    return settings.directories[0] if settings.directories else LocalSettings()
+
+
+async def _close(parts: list[Any]) -> None:
+    for part in reversed(parts):
+        await part.close()
