@@ -77,9 +77,15 @@ class AccountsStore:
         """Closes the file."""
         await self._store.close()
 
-    def on_change(self, listener: Listener) -> None:
-        """Awaits ``listener`` with each change, before the verb that made it returns."""
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Awaits ``listener`` with each change, before the verb that made it returns. Returns what ends that."""
         self._listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
 
     async def find(self, login: str) -> Account | None:
         key = _key(login)

@@ -31,6 +31,9 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 from pillarbox.directory.base import Unavailable
 from pillarbox.directory.settings import LocalSettings
+from pillarbox.telemetry.counters import counter
+
+HASHES = counter("password_hashes_total", "Passwords verified by a hash (not remembered)", ("place",))
 
 KNOWN_THREADS = max(2, os.cpu_count() or 1)
 KNOWN_CEILING = 1_000
@@ -87,6 +90,7 @@ class Passwords:
     async def verify(self, stored: str | None, password: str, *, known_place: bool) -> bool:
         """Whether the password is the stored one. None: there is no account; costs the same and is never right."""
         line = self._known if known_place else self._strangers
+        HASHES.add(1, "known" if known_place else "stranger")
         if stored is None:
             await line.run(self._verify, self._nobody, password)
             return False

@@ -58,24 +58,38 @@ TELL_TIME = 2.0
 
 def lookup_handlers(accounts: AccountsStore, *, tell_time: float = TELL_TIME) -> Handlers:
     """The verbs of a submission worker's channel."""
-    watchers: set[Channel] = set()
+    service = _LookupService(accounts, tell_time)
+    return {"account.find": service.find, "account.watch": service.watch}
 
-    def find(_channel: Channel, body: Any) -> Any:
-        return accounts.find(from_body(str, body))
 
-    async def watch(channel: Channel, body: Any) -> dict[str, Any]:
-        seen = from_body(int | None, body)  # type: ignore[arg-type]  # a union is no type[T], and is understood
-        if channel not in watchers:  # before the look: a change in between is told twice rather than never
-            watchers.add(channel)
-            channel.on_close(lambda: watchers.discard(channel))
-        last, changed = await accounts.changes_since(seen)
+class _LookupService:
+    def __init__(self, accounts: AccountsStore, tell_time: float) -> None:
+        self._accounts = accounts
+        self._tell_time = tell_time
+        self._watchers: set[Channel] = set()
+        self._stop_listening: Callable[[], None] = lambda: None
+
+    async def find(self, _channel: Channel, body: Any) -> Account | None:
+        return await self._accounts.find(from_body(str, body))
+
+    async def watch(self, channel: Channel, body: Any) -> dict[str, Any]:
+        seen = None if body is None else from_body(int, body)
+        if not self._watchers:
+            self._stop_listening = self._accounts.on_change(self._tell_all)
+        if channel not in self._watchers:  # before the look: a change in between is told twice rather than never
+            self._watchers.add(channel)
+            channel.on_close(lambda: self._left(channel))
+        last, changed = await self._accounts.changes_since(seen)
         return {"last": last, "changed": changed}
 
-    async def tell_all(login: str, generation: int) -> None:
-        await asyncio.gather(*(_tell(channel, login, generation, tell_time) for channel in tuple(watchers)))
+    def _left(self, channel: Channel) -> None:
+        self._watchers.discard(channel)
+        if not self._watchers:
+            self._stop_listening()
 
-    accounts.on_change(tell_all)
-    return {"account.find": find, "account.watch": watch}
+    async def _tell_all(self, login: str, generation: int) -> None:
+        watchers = tuple(self._watchers)
+        await asyncio.gather(*(_tell(channel, login, generation, self._tell_time) for channel in watchers))
 
 
 async def _tell(channel: Channel, login: str, generation: int, tell_time: float) -> None:
@@ -293,9 +307,9 @@ def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_quota(recipients: int | None) -> int | None:
-    """Raises InvalidAccount for less than nothing."""
-    if recipients is not None and recipients < 0:
-        raise InvalidAccount(f"recipients per hour: found {recipients}; expected 0 or more")
+    """Raises InvalidAccount for less than one; disabling an account is another verb."""
+    if recipients is not None and recipients < 1:
+        raise InvalidAccount(f"recipients per hour: found {recipients}; expected 1 or more, or none")
     return recipients
 
 

@@ -32,9 +32,12 @@ from pillarbox.guard.quota import BUCKET, BUCKETS, Quota
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.guard.tables import MIGRATIONS, Deltas, Loaded, load
 from pillarbox.store.sqlite import StoreError, StoreLike, open_store
+from pillarbox.telemetry.counters import counter
 from pillarbox.telemetry.events import get_logger
 
 log = get_logger("guard")
+
+BLOCKS = counter("guard_blocks_total", "Address prefixes blocked for failed sign-ins")
 
 FLUSH_EVERY = 1.0
 PRUNE_EVERY = 60.0
@@ -130,6 +133,7 @@ class Ledger:
             self._dirty.set()
         if blocked is not None:
             self._deltas.blocks[place] = blocked
+            BLOCKS.add()
             log.warning("guard.blocked", prefix=place, failures=blocked.failures, until=blocked.until)
             self._tell(Change(blocked={place: blocked}))
 
@@ -198,7 +202,12 @@ class Ledger:
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls ``listener`` with each Change; returns what ends that."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
 
     # -- the operator's
 

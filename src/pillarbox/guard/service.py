@@ -70,7 +70,7 @@ class _WorkerService:
         self._ledger = ledger
         self._clock = clock
         self._workers: set[Channel] = set()
-        ledger.listen(self._changed)
+        self._stop_listening: Callable[[], None] = lambda: None
 
     def hello(self, channel: Channel, body: Any) -> bytes:
         hello = from_body(Hello, body or {})
@@ -83,10 +83,17 @@ class _WorkerService:
             self._took(login, recipients, now)
         blocks, places = self._ledger.blocks(now), self._ledger.known_places(now)
         channel.note("guard.state", _change_body(Change(blocked=blocks, known=places)))
+        if not self._workers:
+            self._stop_listening = self._ledger.listen(self._changed)
         if channel not in self._workers:
             self._workers.add(channel)
-            channel.on_close(lambda: self._workers.discard(channel))
+            channel.on_close(lambda: self._left(channel))
         return self._ledger.key
+
+    def _left(self, channel: Channel) -> None:
+        self._workers.discard(channel)
+        if not self._workers:
+            self._stop_listening()
 
     def ask(self, _channel: Channel, body: Any) -> tuple[bool, float, float | None, int]:
         address, login = from_body(tuple[str, str], body)
@@ -127,10 +134,9 @@ class _WorkerService:
         return Attempt(report.address, report.login, report.fingerprint[:16], at)
 
     def _changed(self, change: Change) -> None:
-        if self._workers:
-            body = _change_body(change)
-            for channel in tuple(self._workers):
-                channel.note("guard.changed", body)
+        body = _change_body(change)
+        for channel in tuple(self._workers):
+            channel.note("guard.changed", body)
 
 
 @dataclass(frozen=True, slots=True)
