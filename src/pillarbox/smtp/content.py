@@ -73,12 +73,11 @@ class ContentScanner:
         octets = buffer.joined()
         start = buffer.start
         stop = min(len(octets), start + self._chunk)
-        dot = octets.find(b"\r\n.", start, stop)
-        if dot < 0:
-            stop = _safe_stop(octets, start, stop)
-            buffer.advance(stop)
-            return octets[start:stop]
-        end = octets.find(_END, dot, stop + 3)
+        dot = octets.find(b"\r\n.", start, stop + 1)
+        if dot >= 0 and octets.startswith(_END, dot):
+            end = dot
+        else:
+            end = octets.find(_END, dot, stop + 3) if dot >= 0 else -1
         if end >= 0:
             self._ended = True
             stop = end + 2
@@ -86,7 +85,9 @@ class ContentScanner:
         else:
             stop = _safe_stop(octets, start, stop)
             buffer.advance(stop)
-        return octets[start:stop].replace(b"\r\n.", b"\r\n")
+        piece = octets[start:stop]
+        # no stuffed dot in it: no need to look again
+        return piece if dot < 0 or end == dot else piece.replace(b"\r\n.", b"\r\n")
 
     def _judge(self, piece: bytes) -> None:
         """Counts a piece and notes its defects. Every piece is judged in full, whatever came before, so that the

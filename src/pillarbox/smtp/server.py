@@ -193,15 +193,14 @@ class Server:
         if code == 421:
             self._close()
         else:
-            _SETTLE[type(due)](self, due, event)
+            settle = _SETTLE.get(type(due))
+            if settle is not None:
+                settle(self, due, event)
         return octets
 
     def _close(self) -> None:
         self._state = State.CLOSED
         self._buffer.clear()
-
-    def _settle_nothing(self, due: Any, reply: Reply) -> None:
-        """The reply moves nothing."""
 
     def _settle_none_due(self, due: _Due, reply: Reply) -> None:
         if due is _Due.GREETING:

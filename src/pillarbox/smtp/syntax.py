@@ -86,7 +86,11 @@ def mail_path(line: bytes) -> tuple[Mailbox | None, bytes]:
     """
     match = (_MAIL_ASCII if line.isascii() else _MAIL_WIDE).match(line)
     if match is None:
-        raise _bad_path(line, _MAIL_FRAME, hints.MAIL_SYNTAX, hints.BAD_REVERSE_PATH)
+        if _MAIL_FRAME.match(line) is None:
+            raise RemoteProtocolError("malformed MAIL", hints.MAIL_SYNTAX)
+        if not line.isascii() and _SAYS_SMTPUTF8.search(line) is None:
+            raise RemoteProtocolError("octets above 127 in MAIL without SMTPUTF8", hints.SMTPUTF8_NEEDED)
+        raise RemoteProtocolError("malformed reverse-path", hints.BAD_REVERSE_PATH)
     rest = line[match.end() :]
     local, quoted, domain, ipv6 = match.groups()
     return None if domain is None else _mailbox(local, quoted, domain, ipv6, hints.BAD_REVERSE_PATH), rest
@@ -100,7 +104,9 @@ def rcpt_path(line: bytes) -> tuple[Mailbox, bytes]:
     """
     match = (_RCPT_ASCII if line.isascii() else _RCPT_WIDE).match(line)
     if match is None:
-        raise _bad_path(line, _RCPT_FRAME, hints.RCPT_SYNTAX, hints.BAD_FORWARD_PATH)
+        if _RCPT_FRAME.match(line) is None:
+            raise RemoteProtocolError("malformed RCPT", hints.RCPT_SYNTAX)
+        raise RemoteProtocolError("malformed forward-path", hints.BAD_FORWARD_PATH)
     rest = line[match.end() :]
     local, quoted, domain, ipv6, postmaster = match.groups()
     if postmaster is not None:
@@ -135,15 +141,6 @@ def _mailbox(local: bytes | None, quoted: bytes | None, domain: bytes, ipv6: byt
         except AddressValueError:
             raise RemoteProtocolError("malformed IPv6 address literal", hint) from None
     return Mailbox(local.decode("utf-8"), domain.decode("utf-8"))
-
-
-def _bad_path(line: bytes, frame: re.Pattern[bytes], syntax: Reply, bad: Reply) -> RemoteProtocolError:
-    """What is wrong with a line whose path does not match."""
-    if frame.match(line) is None:
-        return RemoteProtocolError("malformed command", syntax)
-    if not line.isascii() and _SAYS_SMTPUTF8.search(line) is None:
-        return RemoteProtocolError("octets above 127 in the envelope without SMTPUTF8", hints.SMTPUTF8_NEEDED)
-    return RemoteProtocolError("malformed path", bad)
 
 
 def split_parameters(rest: bytes) -> list[tuple[bytes, bytes | None]]:
