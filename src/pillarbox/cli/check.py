@@ -1,0 +1,100 @@
+"""``pillarbox check``: the configuration, the machine, and (--relay) the next hop."""
+
+import socket
+from typing import Annotated
+
+from pillarbox.cli.configuration import find, run
+from pillarbox.cli.framework import CommandError, ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
+from pillarbox.cli.output import mark, remark, say, say_error, say_json
+from pillarbox.cli.probe import make_probe
+from pillarbox.config import ConfigError, Settings, check_files
+from pillarbox.config import load as load_settings
+from pillarbox.daemon.paths import control_socket
+from pillarbox.doctor.relay import walk
+from pillarbox.doctor.report import Finding, Severity, as_data, worst
+
+_PATIENCE = 2.0
+
+
+def register(app: Typer) -> None:
+    """Adds the command of this module."""
+    example(app, "check", "pillarbox check --relay mx.example.org:25")(check)
+
+
+def check(
+    relay: Annotated[
+        str | None,
+        Option(help="Also walk this next hop, HOST[:PORT]; nothing is sent.", show_default=False),
+    ] = None,
+    recipient: Annotated[
+        str | None,
+        Option(help="With --relay: an address outside to name in RCPT.", show_default=False),
+    ] = None,
+    sender: Annotated[
+        str | None,
+        Option(help="With --relay: the reverse path. Default: postmaster at the site's domain.", show_default=False),
+    ] = None,
+    ports: Annotated[bool, Option(help="Try whether the ports are free.")] = True,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Check configuration, files, ports, permissions and role separation; with --relay also the next hop."""
+    path = find(config)
+    try:
+        settings = load_settings(path)
+    except ConfigError as error:
+        if as_json:
+            say_json({"ok": False, "mistakes": [str(mistake) for mistake in error.mistakes], "findings": []})
+            raise Exit(1) from None
+        raise CommandError(*map(str, error.mistakes)) from None
+    findings = [Finding(Severity.OK, "configuration", f"{path} is valid")]
+    running = _daemon_runs(settings)
+    if running:
+        findings.append(Finding(Severity.NOTE, "daemon", "it runs, so its ports were not tried"))
+    findings += check_files(settings, ports=ports and not running)
+    if relay is not None:
+        findings += run(_walk(settings, relay, sender, recipient))
+    elif sender is not None or recipient is not None:
+        raise UsageError("--sender and --recipient go with --relay")
+    _print(findings, as_json)
+
+
+async def _walk(settings: Settings, relay: str, sender: str | None, recipient: str | None) -> list[Finding]:
+    probe, findings = await make_probe(settings, relay, sender, recipient)
+    return findings + await walk(probe)
+
+
+def _daemon_runs(settings: Settings) -> bool:
+    """Whether somebody listens where operators ask."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PATIENCE)
+        try:
+            probe.connect(str(control_socket(settings.server.run_directory)))
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _print(findings: list[Finding], as_json: bool) -> None:
+    failed = worst(findings) is Severity.ERROR
+    if as_json:
+        say_json({"ok": not failed, "mistakes": [], "findings": as_data(findings)})
+    else:
+        for finding in findings:
+            say(f"{mark(finding.severity)} {finding.subject}: {finding.message}")
+            if finding.advice:
+                say(f"        -> {finding.advice}")
+        _sum_up(findings)
+    if failed:
+        raise Exit(1)
+
+
+def _sum_up(findings: list[Finding]) -> None:
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    if errors:
+        say_error(f"{errors} {'error' if errors == 1 else 'errors'}, {warnings} warnings")
+    else:
+        remark(f"no errors, {warnings} {'warning' if warnings == 1 else 'warnings'}")

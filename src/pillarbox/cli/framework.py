@@ -1,0 +1,74 @@
+"""What commands are made of: the only importer of typer. Help is plain text, errors are one line.
+
+ERRORS
+    CommandError: the command failed; its text is for a person and says what to do. Exit code 1.
+"""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from typer import Argument, Context, Exit, Option, Typer, confirm, get_text_stream, prompt
+from typer import BadParameter as UsageError
+
+__all__ = [
+    "Argument",
+    "CommandError",
+    "ConfigOption",
+    "Context",
+    "Exit",
+    "JsonOption",
+    "Option",
+    "Typer",
+    "UsageError",
+    "YesOption",
+    "confirm",
+    "example",
+    "get_text_stream",
+    "group",
+    "prompt",
+]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+ConfigOption = Annotated[
+    Path | None,
+    Option(
+        "--config",
+        "-c",
+        envvar="PILLARBOX_CONFIG",
+        help="The configuration file. Default: ./pillarbox.toml, else /etc/pillarbox/pillarbox.toml.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
+YesOption = Annotated[bool, Option("--yes", "-y", help="Ask nothing.")]
+
+Verb = Callable[..., Coroutine[Any, Any, None]]
+
+
+class CommandError(Exception):
+    """A command failed. ``lines``: what to print on standard error, each said whole."""
+
+    def __init__(self, *lines: str, code: int = 1) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+        self.code = code
+
+
+def group(name: str | None, text: str) -> Typer:
+    """A group of commands, or the whole program."""
+    return Typer(
+        name=name,
+        help=text,
+        no_args_is_help=True,
+        add_completion=name is None,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def example(app: Typer, name: str, line: str) -> Callable[[Command], Command]:
+    """Registers a command whose help ends with an example."""
+    return app.command(name, epilog=f"Example: {line}")

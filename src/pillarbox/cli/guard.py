@@ -1,0 +1,66 @@
+"""``pillarbox guard``: who failed to sign in, and who is refused for it."""
+
+from typing import Annotated, Any
+
+from pillarbox.cli.configuration import load, operations, run
+from pillarbox.cli.framework import Argument, ConfigOption, JsonOption, Option, UsageError, example, group
+from pillarbox.cli.output import ago, remark, say, say_json, say_table
+
+app = group("guard", "Failed sign-ins, and the addresses refused because of them.")
+
+
+@example(app, "list", "pillarbox guard list")
+def list_standings(
+    limit: Annotated[int, Option(min=1, help="At most so many of each.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List blocked addresses, and the addresses and logins with failures."""
+    settings = load(config)
+
+    async def work() -> dict[str, Any]:
+        async with operations(settings) as verbs:
+            return await verbs.list_guard(limit)
+
+    found = run(work())
+    if as_json:
+        say_json(found)
+        return
+    if not any(found.values()):
+        remark("nobody failed to sign in lately")
+        return
+    say_table(
+        ("BLOCKED", "FAILURES", "UNTIL"),
+        [(block["prefix"], block["failures"], ago(block["until"])) for block in found["blocks"]],
+    )
+    for head, key in (("ADDRESS", "prefixes"), ("LOGIN", "logins")):
+        say("")
+        say_table(
+            (head, "FAILURES", "LAST", "KNOWN PLACE"),
+            [
+                (one["name"], one["failures"], ago(one["last_at"]), "yes" if one["known"] else "no")
+                for one in found[key]
+            ],
+        )
+
+
+@example(app, "unblock", "pillarbox guard unblock 192.0.2.7")
+def unblock(
+    address: Annotated[str | None, Argument(help="An address, or a prefix as listed.", show_default=False)] = None,
+    login: Annotated[str | None, Option(help="Or a login whose failures to forget.", show_default=False)] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let an address in again and forget its failures, or those of a login."""
+    if (address is None) == (login is None):
+        raise UsageError("give one of an address and --login")
+    settings = load(config)
+
+    async def work() -> tuple[bool, int]:
+        async with operations(settings) as verbs:
+            return await verbs.unblock(address=address, login=login)
+
+    blocked, forgotten = run(work())
+    if not blocked and not forgotten:
+        remark(f"{address or login} was not blocked and had no failures")
+    else:
+        remark(f"{address or login}: {'no longer blocked, ' if blocked else ''}{forgotten} failures forgotten")

@@ -1,0 +1,322 @@
+"""``pillarbox queue``: accepted mail that has not left yet."""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+from pillarbox.cli.configuration import load, operations, run
+from pillarbox.cli.framework import (
+    Argument,
+    CommandError,
+    ConfigOption,
+    JsonOption,
+    Option,
+    UsageError,
+    YesOption,
+    example,
+    group,
+)
+from pillarbox.cli.output import ago, moment_text, remark, say, say_json, say_table
+from pillarbox.cli.user import ask_or_refuse
+from pillarbox.config.values import parse_time
+from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, State
+
+app = group("queue", "Accepted mail that waits to be relayed.")
+
+_QUEUE_ID = re.compile(r"[0-9A-Za-z]{26}")
+
+Ids = Annotated[list[str] | None, Argument(help="Queue ids.", show_default=False)]
+OneId = Annotated[str, Argument(help="A queue id.", show_default=False)]
+Sender = Annotated[str | None, Option(help="The reverse path; * is a wildcard.", show_default=False)]
+RecipientOption = Annotated[
+    str | None, Option("--recipient", help="A forward path; * is a wildcard.", show_default=False)
+]
+Domain = Annotated[str | None, Option(help="A recipient's domain; * is a wildcard.", show_default=False)]
+LoginOption = Annotated[str | None, Option("--login", help="Who submitted it; * is a wildcard.", show_default=False)]
+StateOption = Annotated[State | None, Option("--state", help="Recipients in this state.", show_default=False)]
+Age = Annotated[str | None, Option(help='Accepted at least so long ago: "30m", "4h", "2d".', show_default=False)]
+All = Annotated[bool, Option("--all", help="Every message.")]
+
+
+def _filter(
+    ids: Sequence[str] | None,
+    sender: str | None,
+    recipient: str | None,
+    domain: str | None,
+    login: str | None,
+    state: State | None,
+    age: str | None,
+) -> Filter:
+    try:
+        seconds = None if age is None else parse_time(age)
+    except ValueError as error:
+        raise UsageError(f'found "{age}"; {error}', param_hint="--age") from None
+    names = tuple(checked_id(queue_id) for queue_id in ids or ())
+    return Filter(names, sender, recipient, domain, login, state, seconds)
+
+
+def checked_id(queue_id: str) -> str:
+    """A queue id as it could be; a typing error is told from a message that has left."""
+    if not _QUEUE_ID.fullmatch(queue_id):
+        raise UsageError(
+            f'"{queue_id}" is no queue id: expected 26 letters and digits, as `pillarbox queue list` shows'
+        )
+    return queue_id.upper()
+
+
+@example(app, "list", "pillarbox queue list --domain example.net --age 4h --state held")
+def list_messages(
+    sender: Sender = None,
+    recipient: RecipientOption = None,
+    domain: Domain = None,
+    login: LoginOption = None,
+    state: StateOption = None,
+    age: Age = None,
+    limit: Annotated[int, Option(min=1, help="At most so many.")] = 100,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List messages, the oldest first."""
+    which = _filter(None, sender, recipient, domain, login, state, age)
+    settings = load(config)
+
+    async def work() -> Sequence[QueuedMessage]:
+        async with operations(settings) as verbs:
+            return await verbs.list_messages(which, limit)
+
+    found = run(work())
+    if as_json:
+        say_json([as_data(message) for message in found])
+    elif found:
+        head = ("QUEUE ID", "AGE", "SIZE", "SENDER", "RECIPIENTS", "STATE", "NEXT TRY", "LAST REPLY")
+        say_table(head, [_row(message) for message in found])
+        if len(found) == limit:
+            remark(f"the first {limit}; there may be more (--limit)")
+    else:
+        remark("no message")
+
+
+def _row(message: QueuedMessage) -> tuple[str, ...]:
+    now = time.time()
+    recipients = message.recipients
+    first = recipients[0].forward_path if recipients else "-"
+    more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
+    states = "trying" if message.leased else " ".join(dict.fromkeys(each.state.value for each in recipients))
+    due = min((each.due_at for each in recipients if each.state is State.DUE), default=None)
+    replies = [each.last_reply for each in recipients if each.last_reply]
+    return (
+        message.envelope.queue_id,
+        ago(message.envelope.received_at, now),
+        _size(message.envelope.size),
+        message.envelope.reverse_path or "<>",
+        first + more,
+        states,
+        "now" if due is not None and due <= now else ago(due, now),
+        replies[0] if replies else "-",
+    )
+
+
+def _size(octets: int) -> str:
+    for size, unit in ((1 << 20, "M"), (1 << 10, "K")):
+        if octets >= size:
+            return f"{octets / size:.1f}{unit}"
+    return str(octets)
+
+
+def as_data(message: QueuedMessage) -> dict[str, Any]:
+    """What --json prints of a message."""
+    envelope = message.envelope
+    return {
+        "queue_id": envelope.queue_id,
+        "sender": envelope.reverse_path,
+        "login": envelope.login,
+        "site": envelope.site,
+        "received_at": envelope.received_at,
+        "size": envelope.size,
+        "is_bounce": envelope.is_bounce,
+        "leased": message.leased,
+        "recipients": [
+            {
+                "recipient": recipient.forward_path,
+                "domain": recipient.domain,
+                "state": recipient.state.value,
+                "due_at": recipient.due_at,
+                "attempts": recipient.attempts,
+                "last_reply": recipient.last_reply,
+                "last_attempt_at": recipient.last_attempt_at,
+            }
+            for recipient in message.recipients
+        ],
+    }
+
+
+@example(app, "show", "pillarbox queue show 06CZ3VJ4M8Q2N5R7T9W1X3Y5Z7")
+def show(queue_id: OneId, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show one message with each of its recipients."""
+    name = checked_id(queue_id)
+    settings = load(config)
+
+    async def work() -> QueuedMessage:
+        async with operations(settings) as verbs:
+            return await verbs.show_message(name)
+
+    message = run(work())
+    if as_json:
+        say_json(as_data(message))
+        return
+    envelope = message.envelope
+    say(f"queue id   {envelope.queue_id}{' (a bounce)' if envelope.is_bounce else ''}")
+    say(f"sender     {envelope.reverse_path or '<>'}")
+    say(f"submitted  {moment_text(envelope.received_at)} by {envelope.login or 'Pillarbox itself'}")
+    say(f"site       {envelope.site or '-'}")
+    say(f"session    {envelope.session_id or '-'}")
+    say(f"size       {envelope.size} octets")
+    if message.leased:
+        say("delivery   is trying it now")
+    head = ("RECIPIENT", "STATE", "ATTEMPTS", "LAST TRY", "NEXT TRY", "LAST REPLY")
+    say_table(
+        head,
+        [
+            (
+                recipient.forward_path,
+                recipient.state.value,
+                recipient.attempts,
+                moment_text(recipient.last_attempt_at),
+                moment_text(recipient.due_at) if recipient.state is State.DUE else "-",
+                recipient.last_reply or "-",
+            )
+            for recipient in message.recipients
+        ],
+    )
+
+
+Change = Callable[[Operations, Filter], Awaitable[Sequence[str]]]
+
+
+def _change(word: str, change: Change, which: Filter, every: bool, config: Any, as_json: bool) -> None:
+    """Carries out one verb on the messages meant, which somebody must have named in some way."""
+    if which == Filter() and not every:
+        raise UsageError("which messages? Give queue ids, a filter such as --domain, or --all")
+    settings = load(config)
+
+    async def work() -> Sequence[str]:
+        async with operations(settings) as verbs:
+            for queue_id in which.queue_ids:
+                # a message that is not there is an error, not a change of nothing
+                await verbs.show_message(queue_id)
+            return await change(verbs, which)
+
+    changed = run(work())
+    if as_json:
+        say_json({"changed": list(changed)})
+    else:
+        for queue_id in changed:
+            say(queue_id)
+        remark(f"{word}: {len(changed)} {'message' if len(changed) == 1 else 'messages'}")
+
+
+@example(app, "retry", "pillarbox queue retry --domain example.net")
+def retry(
+    ids: Ids = None,
+    sender: Sender = None,
+    recipient: RecipientOption = None,
+    domain: Domain = None,
+    login: LoginOption = None,
+    state: StateOption = None,
+    age: Age = None,
+    every: All = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Try messages again now, whatever the schedule says."""
+    which = _filter(ids, sender, recipient, domain, login, state, age)
+    _change("to be tried now", lambda verbs, some: verbs.retry_messages(some), which, every, config, as_json)
+
+
+@example(app, "hold", "pillarbox queue hold --login alice")
+def hold(
+    ids: Ids = None,
+    sender: Sender = None,
+    recipient: RecipientOption = None,
+    domain: Domain = None,
+    login: LoginOption = None,
+    state: StateOption = None,
+    age: Age = None,
+    every: All = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Hold messages back until they are released."""
+    which = _filter(ids, sender, recipient, domain, login, state, age)
+    _change("held", lambda verbs, some: verbs.hold_messages(some), which, every, config, as_json)
+
+
+@example(app, "release", "pillarbox queue release --login alice")
+def release(
+    ids: Ids = None,
+    sender: Sender = None,
+    recipient: RecipientOption = None,
+    domain: Domain = None,
+    login: LoginOption = None,
+    state: StateOption = None,
+    age: Age = None,
+    every: All = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Release held messages, and bounces that failed, to be tried now."""
+    which = _filter(ids, sender, recipient, domain, login, state, age)
+    _change("released", lambda verbs, some: verbs.release_messages(some), which, every, config, as_json)
+
+
+@example(app, "delete", "pillarbox queue delete 06CZ3VJ4M8Q2N5R7T9W1X3Y5Z7 --bounce")
+def delete(
+    ids: Ids = None,
+    bounce: Annotated[bool, Option("--bounce", help="Tell the sender by a bounce.")] = False,
+    silent: Annotated[bool, Option("--silent", help="Tell nobody: the message is gone.")] = False,
+    sender: Sender = None,
+    recipient: RecipientOption = None,
+    domain: Domain = None,
+    login: LoginOption = None,
+    state: StateOption = None,
+    age: Age = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Delete messages: either their senders get a bounce, or (--silent) nobody is told. It is logged who did it."""
+    if bounce == silent:
+        raise UsageError("say one of --bounce (the sender is told) and --silent (nobody is told)")
+    which = _filter(ids, sender, recipient, domain, login, state, age)
+    if which == Filter():
+        raise UsageError("which messages? Give queue ids or a filter such as --login")
+    settings = load(config)
+
+    async def meant() -> list[str]:
+        async with operations(settings) as verbs:
+            for queue_id in which.queue_ids:
+                await verbs.show_message(queue_id)
+            return await verbs.find_messages(which)
+
+    names = run(meant())
+    if len(names) > 1 and not yes:
+        ask_or_refuse(f"Delete {len(names)} messages {'with bounces' if bounce else 'silently'}?")
+
+    async def work() -> Deletion:
+        async with operations(settings) as verbs:
+            return await verbs.delete_messages(names, with_bounce=bounce)
+
+    _report(run(work()), as_json)
+
+
+def _report(done: Deletion, as_json: bool) -> None:
+    if as_json:
+        say_json({"deleted": done.deleted, "being_delivered": done.being_delivered})
+    else:
+        for queue_id in done.deleted:
+            say(queue_id)
+        remark(f"deleted: {len(done.deleted)} {'message' if len(done.deleted) == 1 else 'messages'}")
+    if done.being_delivered:
+        names = " ".join(done.being_delivered)
+        raise CommandError(f"being delivered just now, so not deleted: {names}", "hold them, then try again")

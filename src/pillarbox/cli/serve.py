@@ -1,0 +1,118 @@
+"""``pillarbox serve | reload | status``: the daemon."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pillarbox.cli.configuration import find, load, operations, run
+from pillarbox.cli.framework import ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
+from pillarbox.cli.output import moment_text, remark, say, say_json, say_table, span
+
+
+class RoleName(StrEnum):
+    """What one process of the tree does; without --role, `serve` starts them all."""
+
+    CONTROL = "control"
+    SPOOL = "spool"
+    SUBMISSION = "submission"
+    DELIVERY = "delivery"
+
+
+def register(app: Typer) -> None:
+    """Adds the commands of this module."""
+    example(app, "serve", "pillarbox serve --config /etc/pillarbox/pillarbox.toml")(serve)
+    example(app, "reload", "pillarbox reload")(reload)
+    example(app, "status", "pillarbox status --json")(status)
+
+
+def serve(
+    role: Annotated[
+        RoleName | None, Option(help="Only this role: for one unit and user per role.", show_default=False)
+    ] = None,
+    worker: Annotated[
+        int | None, Option(min=0, help="The number of this worker of its role.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run the server until it is stopped. SIGTERM finishes what is in hand, SIGHUP reloads."""
+    if worker is not None and role is None:
+        raise UsageError("--worker goes with --role")
+    path = find(config)
+    load(path)  # all mistakes, before anything is started
+    from pillarbox import daemon  # late: only this command needs the whole server
+
+    raise Exit(daemon.serve(path, role.value if role else None, worker or 0))
+
+
+def reload(config: ConfigOption = None) -> None:
+    """Have the running daemon read its configuration and certificates anew; sessions go on."""
+    settings = load(config)
+
+    async def work() -> dict[str, Any]:
+        async with operations(settings) as verbs:
+            return await verbs.reload()
+
+    answer = run(work())
+    remark(f"reloaded: {answer['processes']} processes have the new configuration")
+
+
+def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show the daemon, its processes and the queue. Exit code 1 when something is not as it should be."""
+    settings = load(config)
+
+    async def work() -> dict[str, Any]:
+        async with operations(settings) as verbs:
+            return await verbs.status()
+
+    found = run(work())
+    if as_json:
+        say_json(found)
+    else:
+        _show(found)
+    if not found["ready"]:
+        raise Exit(1)
+
+
+_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts")
+
+
+def _show(found: dict[str, Any]) -> None:
+    say(f"Pillarbox {found['version']}, pid {found['pid']}, since {moment_text(found['since'])}")
+    say(f"configuration  {found['config']}")
+    if found.get("reloaded_at"):
+        say(f"reloaded       {moment_text(found['reloaded_at'])}")
+    say(f"state          {'ready' if found['ready'] else 'NOT READY'}")
+    _show_queue(found.get("queue"))
+    say("")
+    rows = []
+    for process in found["processes"]:
+        more = [
+            f"{key}={_short(value)}" for key, value in process.items() if key not in _COLUMNS and value is not None
+        ]
+        rows.append(
+            (
+                process["role"],
+                process["worker"],
+                process["pid"],
+                moment_text(process["since"]),
+                "ready" if process["ready"] else "starting",
+                process["restarts"],
+                " ".join(more),
+            )
+        )
+    say_table(("ROLE", "WORKER", "PID", "SINCE", "STATE", "RESTARTS", ""), rows)
+    sys.stdout.flush()
+
+
+def _show_queue(queue: dict[str, Any] | None) -> None:
+    if queue is None:
+        say("queue          unknown: the spool process does not answer")
+        return
+    waiting = ", ".join(f"{number} {state}" for state, number in queue["recipients"].items() if number)
+    oldest = f", the oldest for {span(queue['age'])}" if queue["age"] is not None else ""
+    say(f"queue          {queue['messages']} messages ({waiting or 'no recipients'}){oldest}")
+    say(f"free           {queue['free'] / (1 << 30):.1f} GiB where the spool lies")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
