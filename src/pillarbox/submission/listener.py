@@ -1,0 +1,171 @@
+"""The submission role of one worker: listeners on inherited sockets, their sessions, reload and drain.
+
+    submission = Submission(services)
+    submission.apply(make_plans(sites, directories))
+    await submission.listen(address, sock)
+    ...
+    await submission.drain(30.0)
+
+The guard admits the peer before a word is said or a handshake begun. A reload gives new sessions the new plans;
+sessions that are open keep what they began with.
+
+ERRORS
+    KeyError from listen for an address that no plan serves: a bug of the composition root.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from pillarbox.net import stream as net
+from pillarbox.net.stream import SmtpStream
+from pillarbox.smtp.connection import Connection, Role
+from pillarbox.smtp.reply import Reply
+from pillarbox.submission import replies
+from pillarbox.submission.admission import Admission
+from pillarbox.submission.session import Session
+from pillarbox.submission.settings import Address
+from pillarbox.submission.site import Plan, Services
+from pillarbox.telemetry.counters import counter, gauge
+from pillarbox.telemetry.events import get_logger
+
+log = get_logger("submission")
+
+OPEN = gauge("sessions_open", "Sessions open now")
+TURNED_AWAY = counter("connections_refused_total", "Connections refused before a session", labels=("reason",))
+
+
+class Submission:
+    """See the module's text. One object a worker, on one loop."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._admission = Admission()
+        self._plans: Mapping[Address, Plan] = {}
+        self._listeners: dict[Address, _Listener] = {}
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._generations: dict[str, int] = {}
+        self._draining = False
+
+    def apply(self, plans: Mapping[Address, Plan]) -> None:
+        """What new sessions get from now on; also re-read certificates come in this way."""
+        self._plans = plans
+
+    async def listen(self, address: Address, sock: socket.socket) -> None:
+        """Serves ``address`` on a bound socket, which stays the caller's (a duplicate is used)."""
+        listener = _Listener(self, address, sock)
+        self._listeners[address] = listener
+        await listener.start(self._plans[address])
+
+    async def refresh(self) -> None:
+        """After apply: listeners whose kind of TLS changed (one certificate or several) accept anew."""
+        for address, listener in self._listeners.items():
+            if listener.switches != self._plans[address].switches:
+                await listener.stop()
+                await listener.start(self._plans[address])
+
+    def account_changed(self, login: str, generation: int) -> None:
+        """Sessions of an older generation of this account end at their next command."""
+        key = login.casefold()
+        self._generations[key] = generation
+        for session in self._sessions:
+            self._check_generation(session, key)
+
+    def _check_generation(self, session: Session, key: str) -> None:
+        identity = session.identity
+        if identity is not None and identity.login.casefold() == key:
+            session.account_changed = identity.generation < self._generations[key]
+
+    def sessions(self) -> list[dict[str, object]]:
+        """The open sessions for the operator: plain data."""
+        return [session.describe() for session in self._sessions]
+
+    async def drain(self, seconds: float) -> None:
+        """Stops accepting, ends idle sessions, waits for transactions in hand; cuts what is left after that."""
+        self._draining = True
+        for listener in self._listeners.values():
+            await listener.stop()
+        for session in list(self._sessions):
+            session.drain()
+        tasks = list(self._sessions.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # --- called for each connection
+
+    def connection(self, address: Address) -> Connection:
+        """The protocol state of a new connection at this address."""
+        plan = self._plans[address]
+        site = plan.default
+        return Connection(
+            Role.SERVER,
+            limits=site.limits,
+            tls=plan.implicit_tls,
+            offer_starttls=not plan.implicit_tls,
+            mechanisms=site.settings.mechanisms,
+        )
+
+    def accept(self, address: Address, stream: SmtpStream) -> None:
+        """Admits the peer and starts its session, or turns it away."""
+        plan = self._plans[address]
+        peer = stream.peer[0]
+        if self._draining:
+            return self._turn_away(stream, plan, replies.SHUTTING_DOWN, "draining")
+        if self._services.guard.admit(peer, self._services.now()) is not None:
+            return self._turn_away(stream, plan, replies.BLOCKED, "blocked")
+        if not self._admission.enter(peer, plan.default.settings):
+            return self._turn_away(stream, plan, replies.TOO_MANY_SESSIONS, "too many sessions")
+        session = Session(stream, plan, self._services, self._admission, self._signed_in)
+        task = asyncio.get_running_loop().create_task(session.run())
+        self._sessions[session] = task
+        OPEN.set(len(self._sessions))
+        task.add_done_callback(lambda _: self._ended(session, peer))
+        return None
+
+    def _signed_in(self, session: Session) -> None:
+        # The account may have changed between the directory's look-up and this moment.
+        if session.identity is not None and (key := session.identity.login.casefold()) in self._generations:
+            self._check_generation(session, key)
+
+    def _ended(self, session: Session, peer: str) -> None:
+        del self._sessions[session]
+        self._admission.leave(peer)
+        OPEN.set(len(self._sessions))
+
+    def _turn_away(self, stream: SmtpStream, plan: Plan, reply: Reply, reason: str) -> None:
+        TURNED_AWAY.add(1, reason)
+        log.info("connection.refused", peer=stream.peer[0], listener=plan.listener, reason=reason)
+        if not plan.implicit_tls:  # inside TLS it would cost a handshake to say it
+            stream.send(reply)
+        stream.hang_up()
+
+
+class _Listener:
+    """One address: the socket that stays, and the server that accepts on a duplicate of it."""
+
+    def __init__(self, submission: Submission, address: Address, sock: socket.socket) -> None:
+        self._submission = submission
+        self._address = address
+        self._sock = sock
+        self._server: asyncio.AbstractServer | None = None
+        self.switches = False
+
+    async def start(self, plan: Plan) -> None:
+        submission, address = self._submission, self._address
+        self.switches = plan.switches
+        self._server = await net.listen(
+            self._sock.dup(),
+            lambda: submission.connection(address),
+            lambda stream: submission.accept(address, stream),
+            hold=plan.implicit_tls,
+            switches=plan.switches,
+        )
+
+    async def stop(self) -> None:
+        """Stops accepting; what waits in the socket's backlog stays there for the next one who accepts."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()

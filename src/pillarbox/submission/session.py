@@ -1,0 +1,411 @@
+"""One session: pumps events from its stream and answers each; what a transaction holds lives in the transaction.
+
+    session = Session(stream, plan, services, admission, on_signed_in)
+    await session.run()
+
+A command's method is named for it; the order of commands, and what may be said before sign-in, is the protocol
+core's (smtp/state.py). Nothing raised in a session leaves it: a bug is answered 451 and ends this session alone.
+
+STANDARDS
+    RFC 5321 (4.5.3.2 time limits), RFC 6409, RFC 3207, RFC 4954.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pillarbox.directory.base import Identity
+from pillarbox.message.envelope import Envelope, queue_id
+from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
+from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
+from pillarbox.smtp.events import (
+    Auth,
+    ConnectionClosed,
+    Content,
+    Data,
+    EndOfContent,
+    Hello,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTls,
+    Verify,
+)
+from pillarbox.smtp.reply import Reply
+from pillarbox.submission import replies, rights
+from pillarbox.submission.admission import Admission
+from pillarbox.submission.authentication import Asker, authenticate
+from pillarbox.submission.replies import Refused
+from pillarbox.submission.site import Plan, Services, Site
+from pillarbox.submission.transaction import Origin, Transaction, refusal_of
+from pillarbox.telemetry.counters import counter, histogram
+from pillarbox.telemetry.events import get_logger
+
+SESSIONS = counter("sessions_total", "Sessions opened", labels=("listener",))
+ACCEPTED = counter("messages_accepted_total", "Messages that got their 250", labels=("site",))
+ACCEPTED_OCTETS = counter("accepted_octets_total", "Octets of accepted content", labels=("site",))
+REFUSED = counter("replies_refused_total", "Replies 4yz and 5yz given", labels=("code",))
+COMMIT = histogram(
+    "accept_seconds",
+    "From the end of content to the 250",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+MAX_SIGN_IN_FAILURES = 5
+"""Failed sign-ins in one session before it is closed; mail programs try each mechanism with the same password."""
+
+
+class Session:
+    """See the module's text."""
+
+    __slots__ = (
+        "_admission",
+        "_closing",
+        "_draining",
+        "_failures",
+        "_hello",
+        "_log",
+        "_messages",
+        "_on_signed_in",
+        "_opened_at",
+        "_plan",
+        "_services",
+        "_site",
+        "_stream",
+        "_transaction",
+        "account_changed",
+        "identity",
+        "session_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: SmtpStream,
+        plan: Plan,
+        services: Services,
+        admission: Admission,
+        on_signed_in: "Callable[[Session], None]",
+    ) -> None:
+        self.session_id = services.random(6).hex()
+        self.identity: Identity | None = None
+        self.account_changed = False
+        self._stream = stream
+        self._plan = plan
+        self._site: Site = plan.default
+        self._services = services
+        self._admission = admission
+        self._log = get_logger("submission").bind(session=self.session_id, peer=stream.peer[0])
+        self._hello = Hello("", False)
+        self._transaction: Transaction | None = None
+        self._opened_at = services.now()
+        self._messages = 0
+        self._failures = 0
+        self._closing = False
+        self._draining = False
+        self._on_signed_in = on_signed_in
+
+    def describe(self) -> dict[str, object]:
+        """What an operator sees of it."""
+        return {
+            "session": self.session_id,
+            "peer": self._stream.peer[0],
+            "listener": self._plan.listener,
+            "site": self._site.settings.name,
+            "login": self.identity.login if self.identity is not None else "",
+            "seconds": round(self._services.now() - self._opened_at, 1),
+            "messages": self._messages,
+            "in_transaction": self._transaction is not None,
+        }
+
+    def drain(self) -> None:
+        """Ends the session after the transaction in hand, at once when there is none."""
+        self._draining = True
+        if self._transaction is None:
+            self._stream.interrupt()
+
+    async def run(self) -> None:
+        """The whole session, from the first octet to the last. Never raises but CancelledError."""
+        plan = self._plan
+        SESSIONS.add(1, plan.listener)
+        self._log.info(
+            "session.opened", port=self._stream.peer[1], listener=plan.listener, site=plan.default.settings.name
+        )
+        how = "error"
+        try:
+            how = await self._converse()
+        except (ConnectionLost, DeadlineExceeded) as error:
+            how = str(error) or "timeout"
+        except Exception:
+            self._log.exception("session.failed")
+            self._send_last(replies.OUR_FAULT)
+        finally:
+            await self._end_transaction()
+            await self._stream.close()
+            seconds = round(self._services.now() - self._opened_at, 3)
+            self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages)
+
+    async def _converse(self) -> str:
+        """Returns how the session ended, in words."""
+        if self._plan.implicit_tls and not await self._shake_hands():
+            return "TLS handshake failed"
+        self._stream.send(replies.greeting(self._site.settings.name))
+        try:
+            while not self._closing:
+                try:
+                    await self._next_command()
+                except RemoteProtocolError as error:
+                    self._on_protocol_error(error)
+                except Refused as refused:
+                    self._refuse(refused)
+        except DeadlineExceeded:
+            self._send_last(replies.TIMEOUT)
+            return "timeout"
+        except Interrupted:
+            self._send_last(replies.SHUTTING_DOWN)
+            return "drained"
+        except LocalProtocolError as error:
+            self._log.warning("session.broken", reason=str(error))
+            self._stream.abort()
+            return str(error)
+        return "quit"
+
+    async def _next_command(self) -> None:
+        stream = self._stream
+        stream.set_deadline(self._time_allowed())
+        event = await stream.next_event()
+        if self.account_changed:
+            raise Refused(replies.ACCOUNT_CHANGED, "the account was changed", closes=True)
+        if self._draining and self._transaction is None:
+            raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
+        await _COMMANDS[type(event)](self, event)
+
+    def _time_allowed(self) -> float:
+        """Seconds for the next command: whoever has not signed in has one budget for the whole session."""
+        settings = self._site.settings
+        if self.identity is not None:
+            return settings.idle_timeout
+        return max(0.0, self._opened_at + settings.unauthenticated_timeout - self._services.now())
+
+    # --- commands
+
+    async def _on_hello(self, event: Hello) -> None:
+        self._hello = event
+        await self._end_transaction()
+        self._stream.send(self._stream.connection.hello_reply(self._site.settings.name))
+
+    async def _on_starttls(self, _: StartTls) -> None:
+        self._stream.send(replies.GO_AHEAD_TLS)
+        self._hello = Hello("", False)
+        await self._shake_hands()
+
+    async def _on_auth(self, event: Auth) -> None:
+        asker = Asker(self._stream.peer[0], self._site, self._services, self._admission, self._log)
+        try:
+            identity = await authenticate(self._stream, event, asker)
+        except Refused as refused:
+            if refused.reply is not replies.SIGN_IN_FAILED:
+                raise
+            self._failures += 1
+            if self._failures >= MAX_SIGN_IN_FAILURES:
+                raise Refused(replies.TOO_MANY_FAILURES, "too many failures in one session", closes=True) from None
+            raise
+        self.identity = identity
+        self._on_signed_in(self)
+        self._log = self._log.bind(login=identity.login)
+        self._log.info("signin.succeeded", mechanism=event.mechanism, site=self._site.settings.name)
+        self._stream.send(replies.SIGNED_IN)
+
+    async def _on_mail(self, event: Mail) -> None:
+        identity = self._signed_in()
+        reverse_path = "" if event.reverse_path is None else str(event.reverse_path)
+        parameters = event.parameters
+        refusal = self._services.intake.refusal(parameters.size or 0)
+        if refusal is not None:
+            raise refusal_of(refusal)
+        rights.check_reverse_path(identity, reverse_path, smtputf8=parameters.smtputf8)
+        now = self._services.now()
+        self._transaction = Transaction(
+            identity=identity,
+            reverse_path=reverse_path,
+            parameters=parameters,
+            queue_id=queue_id(now, self._services.random(10)),
+            now=now,
+            site=self._site.settings,
+            origin=Origin(
+                self.session_id, self._hello.argument, self._hello.esmtp, self._stream.peer[0], self._stream.tls_facts
+            ),
+            intake=self._services.intake,
+        )
+        self._log.debug("transaction.opened", queue_id=self._transaction.queue_id, reverse_path=reverse_path)
+        self._stream.send(replies.SENDER_OK)
+
+    async def _on_rcpt(self, event: Rcpt) -> None:
+        transaction = self._open_transaction()
+        forward_path = str(event.forward_path)
+        if transaction.add_recipient(forward_path) and not await self._take_quota(transaction.identity):
+            del transaction.forward_paths[forward_path]
+            raise Refused(replies.OVER_QUOTA, "over the hourly quota of recipients")
+        self._stream.send(replies.RECIPIENT_OK)
+
+    async def _take_quota(self, identity: Identity) -> bool:
+        limit = identity.recipients_per_hour
+        if limit is None:
+            limit = self._site.settings.recipients_per_hour
+        services = self._services
+        if await services.guard.take(identity.login, 1, limit, services.now()):
+            return True
+        self._log.warning("quota.exceeded", limit=limit)
+        return False
+
+    async def _on_data(self, _: Data) -> None:
+        transaction = self._open_transaction()
+        if not transaction.forward_paths:
+            raise Refused(replies.NO_RECIPIENTS, "DATA without a recipient")
+        stream = self._stream
+        stream.send(replies.START_CONTENT)
+        deadline = self._site.settings.data_timeout
+        stream.set_deadline(deadline)
+        event = await stream.next_event()
+        while isinstance(event, Content):
+            await transaction.add_content(event.octets)
+            stream.set_deadline(deadline)
+            event = await stream.next_event()
+        if not isinstance(event, EndOfContent):
+            self._closing = True  # the peer left inside the content: nothing was promised
+            return
+        await self._finish(transaction, event)
+
+    async def _finish(self, transaction: Transaction, end: EndOfContent) -> None:
+        """Commits and answers: the 250 is sent after commit has returned, never before (R6)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._stream.set_deadline(None)
+        try:
+            envelope = await transaction.commit(end)
+        except Refused:
+            await self._end_transaction()
+            raise
+        self._transaction = None
+        seconds = loop.time() - began
+        COMMIT.observe(seconds)
+        self._accepted(envelope, seconds)
+        self._stream.send(replies.queued(envelope.queue_id))
+
+    def _accepted(self, envelope: Envelope, seconds: float) -> None:
+        site = envelope.site
+        self._messages += 1
+        ACCEPTED.add(1, site)
+        ACCEPTED_OCTETS.add(envelope.size, site)
+        self._log.info(
+            "message.accepted",
+            queue_id=envelope.queue_id,
+            reverse_path=envelope.reverse_path,
+            recipients=len(envelope.forward_paths),
+            size=envelope.size,
+            seconds=round(seconds, 4),
+        )
+
+    async def _on_reset(self, _: Reset) -> None:
+        await self._end_transaction()
+        self._stream.send(replies.OK)
+
+    async def _on_noop(self, _: Noop) -> None:
+        self._stream.send(replies.OK)
+
+    async def _on_help(self, _: Help) -> None:
+        self._stream.send(replies.HELP)
+
+    async def _on_verify(self, _: Verify) -> None:
+        self._stream.send(replies.CANNOT_VERIFY)
+
+    async def _on_quit(self, _: Quit) -> None:
+        self._stream.send(replies.BYE)
+        self._closing = True
+
+    async def _on_closed(self, _: ConnectionClosed) -> None:
+        raise ConnectionLost("the peer closed the connection")
+
+    # --- inside
+
+    def _signed_in(self) -> Identity:
+        if self.identity is None:  # the protocol core refuses this before: a second lock on the same door (R1)
+            raise AssertionError("a mail command before sign-in")
+        return self.identity
+
+    def _open_transaction(self) -> Transaction:
+        if self._transaction is None:
+            raise AssertionError("a command of a transaction outside one")
+        return self._transaction
+
+    async def _shake_hands(self) -> bool:
+        """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
+        stream, plan = self._stream, self._plan
+        try:
+            if plan.implicit_tls:
+                await stream.shake_hands(plan.context, server_side=True, timeout=self._time_allowed() or 0.001)
+            else:
+                await stream.start_tls(plan.context)
+        except (ssl.SSLError, ConnectionLost) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            self._log.info("tls.failed", reason=reason, listener=plan.listener)
+            self._closing = True
+            return False
+        if plan.switches and (context := stream.tls_context) is not None:
+            self._site = plan.by_context.get(context, plan.default)
+        return True
+
+    async def _end_transaction(self) -> None:
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            services = self._services
+            services.guard.give_back(transaction.identity.login, len(transaction.forward_paths), services.now())
+            await transaction.abandon()
+
+    def _refuse(self, refused: Refused) -> None:
+        REFUSED.add(1, str(refused.reply.code))
+        if refused.reply is not replies.SIGN_IN_FAILED:  # signin.failed has told it already
+            fields: dict[str, Any] = {}
+            if self._transaction is not None:
+                fields = {"queue_id": self._transaction.queue_id}
+            self._log.info("command.refused", code=refused.reply.code, reason=refused.reason, **fields)
+        self._stream.send(refused.reply)
+        self._closing = self._closing or refused.closes
+
+    def _on_protocol_error(self, error: RemoteProtocolError) -> None:
+        if error.tls_hello:
+            self._log.warning(
+                "session.tls_hello", hint="the client speaks TLS from the start: it belongs on the submissions port"
+            )
+        else:
+            octets = error.octets[:200].decode("ascii", "backslashreplace")
+            self._log.info("protocol.broken", reason=str(error), octets=octets)
+        hint = error.reply_hint or replies.OUR_FAULT
+        REFUSED.add(1, str(hint.code))
+        self._stream.send(hint)
+        self._closing = self._closing or error.fatal
+
+    def _send_last(self, reply: Reply) -> None:
+        with contextlib.suppress(LocalProtocolError):  # no reply is due (inside the content): closing says it
+            self._stream.send(reply)
+
+
+_COMMANDS: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
+    Hello: Session._on_hello,
+    StartTls: Session._on_starttls,
+    Auth: Session._on_auth,
+    Mail: Session._on_mail,
+    Rcpt: Session._on_rcpt,
+    Data: Session._on_data,
+    Reset: Session._on_reset,
+    Noop: Session._on_noop,
+    Help: Session._on_help,
+    Verify: Session._on_verify,
+    Quit: Session._on_quit,
+    ConnectionClosed: Session._on_closed,
+}
+"""One line a command; a dispatch by type, since a chain of cases costs more the later the case."""

@@ -1,0 +1,82 @@
+"""A site and a worker's services as sessions hold them: made by the composition root, replaced whole on reload.
+
+ERRORS
+    net.tls.CertificateError from make_plans: the reload or start is refused.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pillarbox.directory.base import Directory
+from pillarbox.guard.base import Guard
+from pillarbox.net.tls import ListenerTls, server_context, switching_context
+from pillarbox.smtp.connection import Limits
+from pillarbox.spool.base import Intake
+from pillarbox.submission.settings import Address, ClientCertificates, SiteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker's sessions share. ``now``: seconds since the epoch; ``random``: so many random octets."""
+
+    intake: Intake
+    guard: Guard
+    now: Callable[[], float]
+    random: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site: its settings, who verifies its people, the ceilings of its connections."""
+
+    settings: SiteSettings
+    directory: Directory
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one address serves: the default site, and with several sites the others by their TLS context."""
+
+    address: Address
+    implicit_tls: bool
+    default: Site
+    context: ssl.SSLContext
+    by_context: Mapping[ssl.SSLContext, Site]
+
+    @property
+    def switches(self) -> bool:
+        """Whether the certificate depends on the name asked for."""
+        return len(self.by_context) > 1
+
+    @property
+    def listener(self) -> str:
+        """ "submission" or "submissions" (RFC 8314)."""
+        return "submissions" if self.implicit_tls else "submission"
+
+
+def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Directory]) -> dict[Address, Plan]:
+    """One plan for each address of the sites; reads the certificates. Raises CertificateError."""
+    made: dict[tuple[Address, bool], list[Site]] = {}
+    for settings in sites:
+        limits = Limits(text_line=settings.max_text_line, content=settings.max_message_size)
+        site = Site(settings, directories[settings.directory], limits)
+        for implicit, addresses in ((False, settings.submission), (True, settings.submissions)):
+            for address in addresses:
+                made.setdefault((address, implicit), []).append(site)
+    return {address: _plan(address, implicit, here) for (address, implicit), here in made.items()}
+
+
+def _plan(address: Address, implicit: bool, sites: list[Site]) -> Plan:
+    contexts = {_context(site.settings): site for site in sites}
+    default, *others = contexts
+    if others:
+        switching_context(default, {site.settings.name.lower(): context for context, site in contexts.items()})
+    return Plan(address, implicit, sites[0], default, contexts)
+
+
+def _context(settings: SiteSettings) -> ssl.SSLContext:
+    tls = settings.tls
+    ca = tls.client_ca if tls.client_certificates is not ClientCertificates.NONE else None
+    return server_context(settings.certificate, settings.key, ListenerTls(tls.minimum_version, tls.ciphers, ca))
