@@ -1,0 +1,122 @@
+"""The embedded spool as an operator sees it: list, show, hold, release, retry, expunge, depth."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from pillarbox.spool.base import Depth, Filter, LeaseLost, NewMessage, QueuedMessage, UnknownQueueId
+from pillarbox.spool.owner import Owner
+from pillarbox.spool.rows import add_messages, content_file_of, remove
+from pillarbox.spool.verbs import (
+    HOLD,
+    PAGE,
+    RELEASE,
+    RETRY,
+    Change,
+    Found,
+    change,
+    count,
+    find,
+    load,
+    number_of,
+)
+from pillarbox.store.sqlite import Database
+
+_COUNTED_FOR = 20
+"""A count is used again for so many times what it cost: counting never takes more than a twentieth."""
+
+
+class EmbeddedLedger:
+    """Ledger over the owner."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._messages = 0
+        self._recipients: dict[str, int] = {}
+        self._count_again_at = 0.0
+        self._oldest_at: float | None = None
+
+    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
+        """See Ledger.list."""
+
+        def work(db: Database) -> Sequence[Found]:
+            return load(db, [number for _, number in find(db, which, now, after, limit)])
+
+        return [self._queued(found) for found in await self._owner.read(work)]
+
+    async def show(self, queue_id: str) -> QueuedMessage:
+        """See Ledger.show."""
+
+        def work(db: Database) -> Sequence[Found]:
+            number = number_of(db, queue_id)
+            return [] if number is None else load(db, [number])
+
+        for found in await self._owner.read(work):
+            return self._queued(found)
+        raise UnknownQueueId(f"no message {queue_id}")
+
+    def _queued(self, found: Found) -> QueuedMessage:
+        return QueuedMessage(found.envelope, found.recipients, found.number in self._owner.leases.held)
+
+    async def hold(self, which: Filter, now: float) -> Sequence[str]:
+        """See Ledger.hold."""
+        return await self._change(HOLD, which, now)
+
+    async def release(self, which: Filter, now: float) -> Sequence[str]:
+        """See Ledger.release."""
+        return await self._change(RELEASE, which, now)
+
+    async def retry(self, which: Filter, now: float) -> Sequence[str]:
+        """See Ledger.retry."""
+        return await self._change(RETRY, which, now)
+
+    async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
+        """Page by page, so that a verb over a million messages does not keep delivery waiting."""
+        owner = self._owner
+        changed: list[str] = []
+        after = ""
+        while True:
+            messages = await owner.read(partial(find, which=which, now=now, after=after, limit=PAGE))
+            if not messages:
+                return changed
+            after = messages[-1][0]
+            async with owner.lending:
+                held = dict(owner.leases.held)
+                ids, domains = await owner.write(
+                    partial(change, verb=verb, which=which, messages=messages, held=held, now=now)
+                )
+            changed += ids
+            for domain in domains if verb is not HOLD else ():
+                owner.due.touch(domain, now)
+
+    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
+        """See Ledger.expunge."""
+        owner = self._owner
+        numbers = [owner.next_number() for _ in bounces]
+        now = owner.clock()
+        async with owner.lending:
+            number = await owner.read(partial(number_of, queue_id=queue_id))
+            if number is None:
+                raise UnknownQueueId(f"no message {queue_id}")
+            if number in owner.leases.held:
+                raise LeaseLost(f"{queue_id} is being delivered; try again")
+
+            def work(db: Database) -> tuple[str | None, Sequence[tuple[str, float]]]:
+                content_file = content_file_of(db, number)
+                remove(db, number)
+                owner.remember(queue_id)
+                return content_file, add_messages(db, bounces, now, numbers)
+
+            content_file, due = await owner.write(work)
+        for domain, due_at in due:
+            owner.due.touch(domain, due_at)
+        if content_file is not None:
+            owner.files.discard_soon(content_file)
+
+    async def depth(self, now: float) -> Depth:
+        """See Ledger.depth. A count of a large spool may be some seconds old."""
+        loop = self._owner.loop
+        began = loop.time()
+        if began >= self._count_again_at:
+            self._messages, self._recipients, self._oldest_at = await self._owner.read(count)
+            self._count_again_at = loop.time() + _COUNTED_FOR * max(loop.time() - began - 0.005, 0.0)
+        return Depth(self._messages, dict(self._recipients), self._oldest_at, self._owner.space.free)

@@ -1,0 +1,286 @@
+"""What one message's life does to the tables: insert, lend, settle, remove. Runs in the store's threads.
+
+Each function here is work for Store.write or Store.read: it changes the database and nothing else, may be run twice,
+and gives back what the owner needs to know (which domains have something due, which file to unlink).
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+from pillarbox.message.envelope import Envelope
+from pillarbox.spool.base import Deferred, Delivered, Failed, NewMessage, QueueIdTaken, Recipient, Settlement, State
+from pillarbox.spool.schema import (
+    GONE,
+    INSERT_CONTENT,
+    INSERT_MESSAGE,
+    INSERT_RECIPIENT,
+    MESSAGE_COLUMNS,
+    RECIPIENT_COLUMNS,
+    domain_of,
+    envelope_from_row,
+    message_row,
+    recipient_from_row,
+)
+from pillarbox.store.sqlite import Database
+
+Held = Mapping[int, AbstractSet[int]]
+"""Message number -> keys of recipients that are lent out."""
+
+
+_ENVELOPE = f"SELECT {MESSAGE_COLUMNS}, m.number FROM message m WHERE m.queue_id = ?"  # noqa: S608  # our own columns
+
+
+def insert(
+    db: Database, number: int, envelope: Envelope, octets: bytes | None, content_file: str | None, due_at: float
+) -> bool:
+    """Adds a message; False when the very same is there already. Raises QueueIdTaken, ValueError."""
+    if not envelope.forward_paths:  # it would stay for ever
+        raise ValueError(f"{envelope.queue_id}: an envelope without forward paths")
+    db.execute(INSERT_MESSAGE, message_row(number, content_file, envelope))
+    if not db.changes():
+        if load_envelope(db, envelope.queue_id) != envelope:
+            raise QueueIdTaken(f"queue id {envelope.queue_id} names another message")
+        return False
+    if octets is not None:
+        db.execute(INSERT_CONTENT, (number, octets))
+    for key, path in enumerate(envelope.forward_paths):
+        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), due_at))
+    return True
+
+
+def load_envelope(db: Database, queue_id: str) -> Envelope | None:
+    """The envelope as it was committed, whatever became of its recipients since."""
+    row = db.execute(_ENVELOPE, (queue_id,)).fetchone()
+    if row is None:
+        return None
+    paths = db.execute("SELECT forward_path FROM recipient WHERE number = ? ORDER BY key", (row[-1],))
+    return envelope_from_row(row, tuple(path for (path,) in paths))
+
+
+class Lent(NamedTuple):
+    """One message that may be lent: its number, and what a Lease is made of."""
+
+    number: int
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+    content: bytes | None
+
+
+class Search(NamedTuple):
+    """What is looked for: ``domains`` that have something due at ``now``; ``octets`` of content in all."""
+
+    domains: Sequence[str]
+    skip: frozenset[str]
+    now: float
+    limit: int
+    octets: int
+
+
+_NEXT_DUE = (
+    "SELECT due_at, number, key FROM recipient INDEXED BY recipient_due WHERE state = 'due' AND domain = ? "
+    "ORDER BY due_at, number"
+)
+_LOAD = (
+    f"SELECT {MESSAGE_COLUMNS}, m.content_file, c.octets FROM message m "  # noqa: S608  # our own columns
+    "LEFT JOIN content c ON c.number = m.number WHERE m.number = ?"
+)
+_RECIPIENTS = f"SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.number = ? ORDER BY r.key"  # noqa: S608  # our own columns
+
+
+def lend(db: Database, search: Search, held: Held) -> tuple[list[Lent], dict[str, float | None]]:
+    """Messages with something due, oldest first over all the domains, and for each domain looked at the due time of
+    its first recipient that is still free (None: there is none).
+
+    The domains' rows are merged as they are read, so the cost is that of what is lent and lent out already, however
+    many wait behind it.
+    """
+    found: list[Lent] = []
+    taken: set[int] = set()
+    following: dict[str, float | None] = {}
+    octets = 0
+    streams: list[tuple[float, str, int, Iterator[tuple[float, int]]]] = []
+    for domain in search.domains:
+        _advance(_free(db, domain, held), domain, streams, following)
+    while streams and streams[0][0] <= search.now and len(found) < search.limit and octets < search.octets:
+        _, domain, number, rows = heapq.heappop(streams)
+        if number not in taken:
+            taken.add(number)
+            lent = _load(db, number, search, held.get(number, frozenset()))
+            if lent is not None:
+                found.append(lent)
+                octets += len(lent.content or b"")
+        _advance(rows, domain, streams, following)
+    for due_at, domain, number, rows in streams:
+        while number in taken and due_at <= search.now:  # taken through another recipient
+            due_at, number = next(rows, (0.0, 0))
+            if not number:
+                break
+        following[domain] = due_at if number else None
+    return found, following
+
+
+def _advance(
+    rows: Iterator[tuple[float, int]],
+    domain: str,
+    streams: list[tuple[float, str, int, Iterator[tuple[float, int]]]],
+    following: dict[str, float | None],
+) -> None:
+    row = next(rows, None)
+    if row is None:
+        following[domain] = None
+    else:
+        heapq.heappush(streams, (row[0], domain, row[1], rows))
+
+
+def _free(db: Database, domain: str, held: Held) -> Iterator[tuple[float, int]]:
+    nothing: frozenset[int] = frozenset()
+    for due_at, number, key in db.execute(_NEXT_DUE, (domain,)):
+        if key not in held.get(number, nothing):
+            yield due_at, number
+
+
+def _load(db: Database, number: int, search: Search, held: AbstractSet[int]) -> Lent | None:
+    row = db.execute(_LOAD, (number,)).fetchone()
+    paths = []
+    due = []
+    for values in db.execute(_RECIPIENTS, (number,)):
+        paths.append(values[1])
+        free = values[3] == State.DUE and values[4] <= search.now and values[0] not in held
+        if free and values[2] not in search.skip:
+            due.append(recipient_from_row(values))
+    if row is None or not due:
+        return None
+    return Lent(number, envelope_from_row(row, tuple(paths)), tuple(due), row[-1])
+
+
+def reload(db: Database, queue_id: str, keys: frozenset[int]) -> Lent | None:
+    """What a lease that was given earlier is about, without content: those of its recipients that still wait."""
+    row = db.execute(_ENVELOPE, (queue_id,)).fetchone()
+    if row is None:
+        return None
+    values = [values for values in db.execute(_RECIPIENTS, (row[-1],))]
+    waiting = [recipient_from_row(v) for v in values if v[0] in keys and v[3] == State.DUE]
+    if len(waiting) < len(keys):
+        return None
+    return Lent(row[-1], envelope_from_row(row, tuple(v[1] for v in values)), tuple(waiting), None)
+
+
+def content_file_of(db: Database, number: int) -> str | None:
+    """The file with a message's content, None when it is a row."""
+    name: str | None = db.execute("SELECT content_file FROM message WHERE number = ?", (number,)).get
+    return name
+
+
+class Settled(NamedTuple):
+    """What a settlement led to: due recipients (domain, due_at), numbers taken by new messages, what to unlink."""
+
+    due: list[tuple[str, float]]
+    finished: bool
+    content_file: str | None
+
+
+def is_settled(db: Database, settlement: Settlement) -> bool:
+    """Whether the tables say what the settlement says: it was carried out before."""
+    waiting = {
+        key: (state, due_at)
+        for key, state, due_at in db.execute(
+            "SELECT r.key, r.state, r.due_at FROM message m JOIN recipient r ON r.number = m.number "
+            "WHERE m.queue_id = ? AND r.state != 'gone'",
+            (settlement.queue_id,),
+        )
+    }
+    return all(
+        waiting.get(key) == (State.DUE, outcome.due_at)
+        if isinstance(outcome, Deferred)
+        else waiting.get(key, (State.DEAD, 0.0))[0] == State.DEAD
+        for key, outcome in settlement.outcomes.items()
+    )
+
+
+def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[int]) -> Settled:
+    """Outcomes and new messages. A recipient that is gone stays as it is; messages are added only while something
+    that they tell of was still untold, so that a repetition doubles nothing."""
+    row = db.execute(
+        "SELECT number, is_bounce, content_file FROM message WHERE queue_id = ?", (settlement.queue_id,)
+    ).fetchone()
+    if row is None:
+        return Settled([], False, None)
+    number, is_bounce, content_file = row
+    known = {
+        key: (state, domain, warned)
+        for key, state, domain, warned in db.execute(
+            "SELECT key, state, domain, delay_warned FROM recipient WHERE number = ?", (number,)
+        )
+    }
+    open_keys = {key for key, (state, _, _) in known.items() if state != GONE}
+    untold = {key for key in settlement.warned & open_keys if not known[key][2]}
+    untold |= {
+        key for key, outcome in settlement.outcomes.items() if isinstance(outcome, Failed) and key in open_keys
+    }
+    tells = settlement.warned or any(isinstance(outcome, Failed) for outcome in settlement.outcomes.values())
+    due: list[tuple[str, float]] = []
+    leaving = set()
+    for key, outcome in settlement.outcomes.items():
+        if key in open_keys:
+            if isinstance(outcome, Delivered) or (isinstance(outcome, Failed) and not is_bounce):
+                leaving.add(key)
+            else:
+                _postpone(db, number, key, outcome, now)
+                if isinstance(outcome, Deferred):
+                    due.append((known[key][1], outcome.due_at))
+    for key in settlement.warned & open_keys:
+        db.execute("UPDATE recipient SET delay_warned = 1 WHERE number = ? AND key = ?", (number, key))
+    if untold or not tells:
+        due += add_messages(db, settlement.messages, now, numbers)
+    if leaving != open_keys or not open_keys:
+        db.executemany(
+            "UPDATE recipient SET state = 'gone', last_attempt_at = ? WHERE number = ? AND key = ?",
+            ((now, number, key) for key in leaving),
+        )
+        return Settled(due, False, None)
+    remove(db, number)
+    return Settled(due, True, content_file)
+
+
+def _postpone(db: Database, number: int, key: int, outcome: Deferred | Failed | Delivered, now: float) -> None:
+    """The next attempt's time; or DEAD for a bounce that failed."""
+    if isinstance(outcome, Deferred):
+        db.execute(
+            "UPDATE recipient SET state = 'due', due_at = ?, attempts = attempts + 1, last_reply = ?, "
+            "last_attempt_at = ? WHERE number = ? AND key = ?",
+            (outcome.due_at, outcome.reason, now, number, key),
+        )
+    elif isinstance(outcome, Failed):
+        db.execute(
+            "UPDATE recipient SET state = 'dead', attempts = attempts + 1, last_reply = ?, last_attempt_at = ? "
+            "WHERE number = ? AND key = ?",
+            (outcome.reason, now, number, key),
+        )
+
+
+def add_messages(
+    db: Database, messages: Iterable[NewMessage], now: float, numbers: Sequence[int]
+) -> list[tuple[str, float]]:
+    """Inserts messages of our own, due at once; (domain, due_at) of their recipients."""
+    due = []
+    for number, message in zip(numbers, messages, strict=True):
+        if insert(db, number, message.envelope, message.content, None, now):
+            due += [(domain_of(path), now) for path in message.envelope.forward_paths]
+    return due
+
+
+def remove(db: Database, number: int) -> None:
+    """Takes a message out of every table."""
+    db.execute("DELETE FROM recipient WHERE number = ?", (number,))
+    db.execute("DELETE FROM content WHERE number = ?", (number,))
+    db.execute("DELETE FROM message WHERE number = ?", (number,))
+
+
+def due_domains(db: Database) -> list[tuple[str, float]]:
+    """Each domain that has recipients waiting, with the first due time."""
+    rows: list[Any] = db.execute(
+        "SELECT domain, min(due_at) FROM recipient INDEXED BY recipient_due WHERE state = 'due' GROUP BY domain"
+    ).fetchall()
+    return rows

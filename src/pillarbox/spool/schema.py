@@ -1,0 +1,104 @@
+"""The embedded spool's tables, and how an envelope and a recipient become rows and come back.
+
+Everything of an envelope has its typed column (STRICT tables: a value of another type is refused): what a peer sent
+is never kept as lines that somebody must parse again. A recipient that is delivered or bounced stays as ``gone``
+until the message leaves, so that the envelope can always be given back whole.
+
+``message.number`` names a message within this file, rises with each commit and is not used twice in a process's
+life; the queue id is its name for everybody else.
+"""
+
+import operator
+from dataclasses import fields
+from typing import Any
+
+from pillarbox.message.envelope import Envelope
+from pillarbox.spool.base import Recipient, State
+
+MIGRATIONS = (
+    """
+    CREATE TABLE message (
+        number INTEGER PRIMARY KEY,
+        queue_id TEXT NOT NULL UNIQUE,
+        reverse_path TEXT NOT NULL,
+        received_at REAL NOT NULL,
+        size INTEGER NOT NULL,
+        eight_bit INTEGER NOT NULL,
+        smtputf8 INTEGER NOT NULL,
+        login TEXT NOT NULL,
+        site TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        is_bounce INTEGER NOT NULL,
+        content_file TEXT  -- its name in content/; NULL: the octets are in table content
+    ) STRICT;
+    CREATE TABLE content (
+        number INTEGER PRIMARY KEY,
+        octets BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE recipient (
+        number INTEGER NOT NULL,
+        key INTEGER NOT NULL,
+        forward_path TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        state TEXT NOT NULL,  -- due, held, dead, gone
+        due_at REAL NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        last_reply TEXT NOT NULL DEFAULT '',
+        last_attempt_at REAL,
+        delay_warned INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (number, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX recipient_due ON recipient (domain, due_at) WHERE state = 'due';
+    CREATE INDEX recipient_held ON recipient (domain) WHERE state = 'held';
+    CREATE INDEX recipient_dead ON recipient (domain) WHERE state = 'dead';
+    CREATE TABLE probe (id INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT;
+    CREATE INDEX message_file ON message (content_file) WHERE content_file IS NOT NULL;
+    """,
+)
+
+GONE = "gone"
+"""The state of a recipient that has its final outcome while others of the message wait."""
+
+_FIELDS = tuple(field.name for field in fields(Envelope) if field.name != "forward_paths")
+_take_fields = operator.attrgetter(*_FIELDS)
+
+MESSAGE_COLUMNS = ", ".join(f"m.{name}" for name in _FIELDS)
+"""The envelope's columns, in the order that ``envelope_from_row`` wants them."""
+
+INSERT_MESSAGE = (
+    f"INSERT INTO message (number, content_file, {', '.join(_FIELDS)}) "  # noqa: S608  # names of our own columns
+    f"VALUES ({', '.join('?' * (len(_FIELDS) + 2))}) ON CONFLICT (queue_id) DO NOTHING"
+)
+INSERT_CONTENT = "INSERT INTO content (number, octets) VALUES (?, ?)"
+INSERT_RECIPIENT = (
+    "INSERT INTO recipient (number, key, forward_path, domain, state, due_at) VALUES (?, ?, ?, ?, 'due', ?)"
+)
+
+RECIPIENT_COLUMNS = (
+    "r.key, r.forward_path, r.domain, r.state, r.due_at, r.attempts, r.last_reply, r.last_attempt_at, r.delay_warned"
+)
+
+_BOOLEANS = tuple(index for index, name in enumerate(_FIELDS) if Envelope.__annotations__[name] is bool)
+
+
+def message_row(number: int, content_file: str | None, envelope: Envelope) -> tuple[Any, ...]:
+    """The values of INSERT_MESSAGE."""
+    return (number, content_file, *_take_fields(envelope))
+
+
+def envelope_from_row(row: tuple[Any, ...], forward_paths: tuple[str, ...]) -> Envelope:
+    """An envelope from MESSAGE_COLUMNS (``row`` may go on behind them)."""
+    values = dict(zip(_FIELDS, row, strict=False))
+    for index in _BOOLEANS:
+        values[_FIELDS[index]] = bool(row[index])
+    return Envelope(forward_paths=forward_paths, **values)
+
+
+def recipient_from_row(row: tuple[Any, ...]) -> Recipient:
+    """A recipient from RECIPIENT_COLUMNS; not for one that is gone."""
+    return Recipient(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7], bool(row[8]))
+
+
+def domain_of(forward_path: str) -> str:
+    """The next hop's key of a forward path: its domain in lower case, "" for Postmaster without one."""
+    return forward_path.rpartition("@")[2].lower() if "@" in forward_path else ""

@@ -1,0 +1,223 @@
+"""The embedded spool for other processes: the handlers of the channels that reach it.
+
+    await serve(path, lambda peer: intake_handlers(spool), errors=ERRORS)          # for submission
+    await serve(path, lambda peer: {**outbox_handlers(spool), **...}, errors=ERRORS)
+
+What a channel may do is which dict it was given: a channel with the intake's can append and never read mail. Call
+each function once per listening socket or once per channel, as you like: what belongs to a channel (its open
+writers, its worker) is kept by channel and ends with it.
+
+The hot verbs (commit, settle) answer with the store's own future, without a task.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pillarbox.control.channel import Channel, Handler
+from pillarbox.control.frames import from_body
+from pillarbox.spool.base import Filter, Full, LeaseLost, QueueIdTaken, Unavailable, UnknownQueueId
+from pillarbox.spool.embedded import EmbeddedSpool
+from pillarbox.spool.intake import EmbeddedWriter
+from pillarbox.spool.lending import EmbeddedOutbox
+from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
+from pillarbox.store.sqlite import DiskFull, StoreError
+
+ERRORS: tuple[type[Exception], ...] = (
+    Full,
+    Unavailable,
+    QueueIdTaken,
+    UnknownQueueId,
+    LeaseLost,
+    DiskFull,
+    StoreError,
+)
+"""Exceptions that cross a channel by name: give it to control.channel.serve."""
+
+MAX_WRITERS = 512
+"""Large contents that one channel may write at a time: each is an open file."""
+
+T = TypeVar("T")
+
+
+class _PerChannel(Generic[T]):
+    """One T for each channel, made when first asked for and ended with it."""
+
+    def __init__(self, make: Callable[[Channel], T], end: Callable[[T], None]) -> None:
+        self._make, self._end = make, end
+        self._values: dict[int, T] = {}
+
+    def get(self, channel: Channel) -> T:
+        """The channel's own."""
+        try:
+            return self._values[id(channel)]
+        except KeyError:
+            value = self._values[id(channel)] = self._make(channel)
+            channel.on_close(lambda: self._end(self._values.pop(id(channel))))
+            return value
+
+
+class _Writers:
+    """The open writers of one channel, by number."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.open: dict[int, EmbeddedWriter] = {}
+        self.ending: set[asyncio.Task[None]] = set()
+
+    def take(self, number: int) -> EmbeddedWriter:
+        """Raises Unavailable when there is no such writer (any more)."""
+        writer = self.open.get(number)
+        if writer is None:
+            raise Unavailable("the content's beginning is lost")
+        return writer
+
+    def abandon(self, number: int) -> None:
+        """Ends one; none is no error."""
+        writer = self.open.pop(number, None)
+        if writer is not None:
+            task = asyncio.get_running_loop().create_task(writer.abandon())
+            self.ending.add(task)
+            task.add_done_callback(self.ending.discard)
+
+    def end(self) -> None:
+        """The channel ended."""
+        for number in tuple(self.open):
+            self.abandon(number)
+
+
+def intake_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
+    """Append, nothing else: intake.commit, begin, chunk, finish, abandon, status."""
+    intake = spool.intake
+    writers = _PerChannel(lambda channel: _Writers(), _Writers.end)
+
+    def commit(channel: Channel, body: Any) -> "asyncio.Future[bool]":
+        envelope, content = body
+        return intake.commit_soon(unpack_envelope(envelope), content)
+
+    def begin(channel: Channel, queue_id: Any) -> int:
+        mine = writers.get(channel)
+        if len(mine.open) >= MAX_WRITERS:
+            raise Unavailable("too many large messages at a time")
+        mine.last += 1
+        mine.open[mine.last] = intake.writer(queue_id)
+        return mine.last
+
+    async def chunk(channel: Channel, body: Any) -> None:
+        number, octets = body
+        mine = writers.get(channel)
+        try:
+            await mine.take(number).write(octets)
+        except BaseException:
+            mine.abandon(number)
+            raise
+
+    async def finish(channel: Channel, body: Any) -> None:
+        number, envelope, octets = body
+        mine = writers.get(channel)
+        writer = mine.take(number)
+        try:
+            await writer.write(octets)
+            del mine.open[number]
+            await writer.commit(unpack_envelope(envelope))
+        except BaseException:
+            mine.abandon(number)
+            raise
+
+    def abandon(channel: Channel, number: Any) -> None:
+        writers.get(channel).abandon(number)
+
+    return {
+        "intake.commit": commit,
+        "intake.begin": begin,
+        "intake.chunk": chunk,
+        "intake.finish": finish,
+        "intake.abandon": abandon,
+        "intake.status": lambda channel, body: intake.status(),
+    }
+
+
+def outbox_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
+    """Lend, read and settle: outbox.lease, wait, read, settle, release, heartbeat, reclaim. Each channel is one
+    worker: its leases are free when the channel ends or its heartbeat is 30 s old."""
+    workers = _PerChannel(lambda channel: spool.outbox(f"pid {channel.peer.pid}"), EmbeddedOutbox.close)
+
+    async def lease(channel: Channel, body: Any) -> list[Any]:
+        now, limit, skip = body
+        return [pack_lease(lease) for lease in await workers.get(channel).lease(now, limit, frozenset(skip))]
+
+    async def wait(channel: Channel, timeout: Any) -> None:
+        await workers.get(channel).wait_due(timeout)
+
+    async def read(channel: Channel, body: Any) -> bytes:
+        queue_id, offset = body
+        return await workers.get(channel).read_chunk(queue_id, offset)
+
+    def settle(channel: Channel, body: Any) -> Any:
+        lease_id, packed = body
+        settlement = unpack_settlement(packed)
+        worker = workers.get(channel)
+        try:
+            return worker.settle_soon(lease_id, settlement)
+        except LeaseLost as error:
+            return _settled_or(error, worker.was_settled(settlement))
+
+    def release(channel: Channel, lease_id: Any) -> None:
+        workers.get(channel).give_back(lease_id)
+
+    def heartbeat(channel: Channel, body: Any) -> int:
+        return workers.get(channel).heartbeat()
+
+    async def reclaim(channel: Channel, body: Any) -> tuple[int, list[int]]:
+        worker = workers.get(channel)
+        regained = await worker.reclaim([(lease_id, queue_id, keys) for lease_id, queue_id, keys in body])
+        return worker.heartbeat(), regained
+
+    return {
+        "outbox.lease": lease,
+        "outbox.wait": wait,
+        "outbox.read": read,
+        "outbox.settle": settle,
+        "outbox.release": release,
+        "outbox.heartbeat": heartbeat,
+        "outbox.reclaim": reclaim,
+    }
+
+
+async def _settled_or(error: LeaseLost, was_settled: Any) -> None:
+    if not await was_settled:
+        raise error
+
+
+def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
+    """An operator's verbs: ledger.list, show, hold, release, retry, expunge, depth, health."""
+    ledger = spool.ledger
+
+    async def list_(channel: Channel, body: Any) -> Any:
+        which, now, limit, after = body
+        return await ledger.list(from_body(Filter, which), now, limit, after)
+
+    async def expunge(channel: Channel, body: Any) -> None:
+        queue_id, bounces = body
+        await ledger.expunge(queue_id, tuple(map(unpack_message, bounces)))
+
+    def verb(carry_out: Callable[[Filter, float], Any]) -> Handler:
+        async def handle(channel: Channel, body: Any) -> Any:
+            which, now = body
+            return await carry_out(from_body(Filter, which), now)
+
+        return handle
+
+    return {
+        "ledger.list": list_,
+        "ledger.show": lambda channel, queue_id: ledger.show(queue_id),
+        "ledger.hold": verb(ledger.hold),
+        "ledger.release": verb(ledger.release),
+        "ledger.retry": verb(ledger.retry),
+        "ledger.expunge": expunge,
+        "ledger.depth": lambda channel, now: ledger.depth(now),
+        "ledger.health": lambda channel, body: spool.unhealthy_reason(),
+    }
+
+
+__all__ = ["ERRORS", "intake_handlers", "ledger_handlers", "outbox_handlers"]

@@ -1,0 +1,154 @@
+"""What an operator's verbs do to the tables: find, hold, release, retry, count. Work for Store.read and write.
+
+A search walks the messages by queue id from where the last one ended, so that paging costs the same on every page.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pillarbox.message.envelope import Envelope
+from pillarbox.spool.base import Filter, Recipient, State
+from pillarbox.spool.rows import Held
+from pillarbox.spool.schema import (
+    GONE,
+    MESSAGE_COLUMNS,
+    RECIPIENT_COLUMNS,
+    envelope_from_row,
+    recipient_from_row,
+)
+from pillarbox.store.sqlite import Database
+
+PAGE = 500
+"""Messages that one verb changes in one transaction."""
+
+
+class Found(NamedTuple):
+    """A message with its recipients that are not gone."""
+
+    number: int
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+
+
+def pattern(text: str) -> str:
+    """A LIKE pattern (ESCAPE backslash) for text with ``*`` as a wildcard."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%")
+
+
+def recipient_conditions(which: Filter) -> tuple[str, list[Any]]:
+    """SQL over ``r`` for what a filter says of recipients."""
+    terms, values = [f"r.state != '{GONE}'"], []
+    if which.recipient is not None:
+        terms.append("r.forward_path LIKE ? ESCAPE '\\'")
+        values.append(pattern(which.recipient))
+    if which.domain is not None:
+        terms.append("r.domain LIKE ? ESCAPE '\\'")
+        values.append(pattern(which.domain.lower()))
+    if which.state is not None:
+        terms.append("r.state = ?")
+        values.append(which.state.value)
+    return " AND ".join(terms), values
+
+
+def message_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
+    """SQL over ``m`` for what a filter says of messages."""
+    terms: list[str] = []
+    values: list[Any] = []
+    if which.queue_ids:
+        terms.append(f"m.queue_id IN ({', '.join('?' * len(which.queue_ids))})")
+        values += which.queue_ids
+    for column, text in (("reverse_path", which.sender), ("login", which.login)):
+        if text is not None:
+            terms.append(f"m.{column} LIKE ? ESCAPE '\\'")
+            values.append(pattern(text))
+    if which.age is not None:
+        terms.append("m.received_at <= ?")
+        values.append(now - which.age)
+    return " AND ".join(terms) or "1", values
+
+
+def find(db: Database, which: Filter, now: float, after: str, limit: int) -> list[tuple[str, int]]:
+    """(queue id, number) of messages that fit, by queue id, after ``after``."""
+    about_message, message_values = message_conditions(which, now)
+    about_recipient, recipient_values = recipient_conditions(which)
+    if which.recipient is None and which.domain is None and which.state in (State.HELD, State.DEAD):
+        # Few are held or dead: begin with them rather than with everything that waits.
+        about_recipient = f"m.number IN (SELECT number FROM recipient r WHERE {about_recipient})"  # noqa: S608  # fixed text; values are bound
+    else:
+        about_recipient = f"EXISTS (SELECT 1 FROM recipient r WHERE r.number = m.number AND {about_recipient})"  # noqa: S608  # as above
+    rows: list[Any] = db.execute(
+        f"SELECT m.queue_id, m.number FROM message m WHERE m.queue_id > ? AND {about_message} AND {about_recipient} "  # noqa: S608  # as above
+        "ORDER BY m.queue_id LIMIT ?",
+        (after, *message_values, *recipient_values, limit),
+    ).fetchall()
+    return rows
+
+
+def load(db: Database, numbers: Iterable[int]) -> list[Found]:
+    """Whole messages by number; one that left meanwhile is left out."""
+    found = []
+    for number in numbers:
+        row = db.execute(f"SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.number = ?", (number,)).fetchone()  # noqa: S608  # our own columns
+        if row is None:
+            continue
+        paths = []
+        recipients = []
+        columns = f"SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.number = ? ORDER BY r.key"  # noqa: S608  # our own columns
+        for values in db.execute(columns, (number,)):
+            paths.append(values[1])
+            if values[3] != GONE:
+                recipients.append(recipient_from_row(values))
+        found.append(Found(number, envelope_from_row(row, tuple(paths)), tuple(recipients)))
+    return found
+
+
+def number_of(db: Database, queue_id: str) -> int | None:
+    """The number of a message, None when there is none."""
+    row = db.execute("SELECT number FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+class Change(NamedTuple):
+    """What a verb does to recipients in one of ``states``: the new state, and due now or when it was."""
+
+    states: Sequence[State]
+    state: State
+    due_now: bool
+
+
+HOLD = Change((State.DUE,), State.HELD, False)
+RELEASE = Change((State.HELD, State.DEAD), State.DUE, True)
+RETRY = Change((State.DUE,), State.DUE, True)
+
+
+def change(
+    db: Database, verb: Change, which: Filter, messages: Sequence[tuple[str, int]], held: Held, now: float
+) -> tuple[list[str], set[str]]:
+    """Carries a verb out on these messages' free recipients: the queue ids changed, the domains to look at."""
+    condition, values = recipient_conditions(which)
+    states = ", ".join(f"'{state.value}'" for state in verb.states)
+    select = f"SELECT r.key, r.domain FROM recipient r WHERE r.number = ? AND r.state IN ({states}) AND {condition}"  # noqa: S608  # fixed text; values are bound
+    update = "UPDATE recipient SET state = ?, due_at = iif(?, ?, due_at) WHERE number = ? AND key = ?"
+    changed = []
+    domains = set()
+    for queue_id, number in messages:
+        lent = held.get(number, frozenset())
+        rows = [row for row in db.execute(select, (number, *values)) if row[0] not in lent]
+        for key, domain in rows:
+            db.execute(update, (verb.state.value, verb.due_now, now, number, key))
+            domains.add(domain)
+        if rows:
+            changed.append(queue_id)
+    return changed, domains
+
+
+def count(db: Database) -> tuple[int, dict[str, int], float | None]:
+    """Messages, recipients by state, and when the first that is here was received. Looks at indexes only."""
+    messages = int(db.execute("SELECT count(*) FROM message").get)
+    recipients = {}
+    for state in State:
+        query = f"SELECT count(*) FROM recipient INDEXED BY recipient_{state.value} WHERE state = '{state.value}'"  # noqa: S608  # our own names
+        recipients[state.value] = int(db.execute(query).get)
+    first = db.execute("SELECT received_at FROM message ORDER BY number LIMIT 1").get
+    return messages, recipients, None if first is None else float(first)

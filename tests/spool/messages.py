@@ -1,0 +1,131 @@
+"""Messages and open spools for the spool's tests."""
+
+import asyncio
+import contextlib
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from pillarbox.control.channel import ChannelServer, serve
+from pillarbox.control.link import Link
+from pillarbox.message.envelope import Envelope
+from pillarbox.spool.base import Lease, NewMessage, Settlement
+from pillarbox.spool.embedded import EmbeddedSpool, open_spool
+from pillarbox.spool.remote import RemoteIntake, RemoteLedger, RemoteOutbox
+from pillarbox.spool.service import ERRORS, intake_handlers, ledger_handlers, outbox_handlers
+from pillarbox.spool.settings import EmbeddedSettings
+
+_numbers = itertools.count(1)
+
+
+def new_id() -> str:
+    """A queue id that sorts after those before it."""
+    return f"01TEST{next(_numbers):020d}"
+
+
+def envelope(
+    *forward_paths: str,
+    queue_id: str | None = None,
+    size: int = 5,
+    received_at: float = 1_000.0,
+    login: str = "alice",
+    reverse_path: str = "alice@example.org",
+    is_bounce: bool = False,
+) -> Envelope:
+    """An envelope with every field away from its default."""
+    return Envelope(
+        queue_id=queue_id or new_id(),
+        reverse_path=reverse_path,
+        forward_paths=forward_paths or ("bob@example.net",),
+        received_at=received_at,
+        size=size,
+        eight_bit=True,
+        smtputf8=True,
+        login=login,
+        site="mail.example.org",
+        session_id="session-1",
+        is_bounce=is_bounce,
+    )
+
+
+def bounce(*forward_paths: str, queue_id: str | None = None) -> NewMessage:
+    """A message of our own, as delivery makes it."""
+    made = envelope(*forward_paths or ("alice@example.org",), queue_id=queue_id, reverse_path="", is_bounce=True)
+    return NewMessage(made, b"it failed")
+
+
+def settlement(lease: Lease, *outcomes: object, messages: tuple[NewMessage, ...] = ()) -> Settlement:
+    """Outcomes in the order of the lease's recipients; one stands for all."""
+    keys = [recipient.key for recipient in lease.recipients]
+    each = outcomes * len(keys) if len(outcomes) == 1 else outcomes
+    return Settlement(lease.envelope.queue_id, dict(zip(keys, each, strict=True)), messages)  # type: ignore[arg-type]  # any outcome
+
+
+async def read_all(chunks: AsyncIterator[bytes]) -> bytes:
+    """The whole content."""
+    return b"".join([chunk async for chunk in chunks])
+
+
+class RemoteSpool(RemoteIntake):
+    """The three remote sides over one socket, as one Spool for the contract's suite."""
+
+    def __init__(self, spool: EmbeddedSpool, server: ChannelServer, link: Link, path: Path) -> None:
+        super().__init__(link)
+        self.spool, self.server, self.link, self.path = spool, server, link, path
+        self._outbox = RemoteOutbox(link)
+        self._ledger = RemoteLedger(link)
+        self.lease = self._outbox.lease
+        self.wait_due = self._outbox.wait_due
+        self.extend = self._outbox.extend
+        self.open = self._outbox.open
+        self.settle = self._outbox.settle
+        self.release_lease = self._outbox.release_lease
+        self.list = self._ledger.list
+        self.show = self._ledger.show
+        self.hold = self._ledger.hold
+        self.release = self._ledger.release
+        self.retry = self._ledger.retry
+        self.expunge = self._ledger.expunge
+        self.depth = self._ledger.depth
+
+    def unhealthy_reason(self) -> str | None:
+        """What the spool process says."""
+        return self.spool.unhealthy_reason()
+
+    async def close(self) -> None:
+        """Ends both sides."""
+        await super().close()
+        await self._outbox.close()
+        await self.link.close()
+        await self.server.close()
+        await self.spool.close()
+
+
+async def open_remote(directory: Path, min_free: int, clock: Callable[[], float]) -> RemoteSpool:
+    """The spool in this process behind its service on a real socket."""
+    spool = await open_spool(EmbeddedSettings(directory, min_free), clock=clock)
+    handlers = {**intake_handlers(spool), **outbox_handlers(spool), **ledger_handlers(spool)}
+    path = Path(tempfile.mkdtemp(prefix="pb")) / "s"  # a socket's path must be short
+    server = await serve(path, lambda peer: handlers, errors=ERRORS)
+    link = Link(path, errors=ERRORS)
+    remote = RemoteSpool(spool, server, link, path)
+    await link.start(5.0)
+    return remote
+
+
+@contextlib.asynccontextmanager
+async def opened(directory: Path, *, min_free: int = 0) -> AsyncIterator[EmbeddedSpool]:
+    """An embedded spool that is closed at the end."""
+    spool = await open_spool(EmbeddedSettings(directory, min_free))
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
+async def soon(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits for something that happens in the background; fails when it does not."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what is waited for sets no event: a file, a remote's status
+            await asyncio.sleep(0.01)
