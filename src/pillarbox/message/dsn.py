@@ -96,7 +96,15 @@ def bounce(
     text = _text(envelope, words, [(one, advice(one.status)) for one in failed], host)
     status = _status_fields(envelope, failed, "failed", host, ())
     report = _Composition("Your message could not be delivered", text, status)
-    return _compose(report, envelope, header, failed, host, postmaster, now, message_id, boundary)
+    return _compose(
+        report,
+        envelope,
+        header,
+        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        now=now,
+        message_id=message_id,
+        boundary=boundary,
+    )
 
 
 def delay_warning(
@@ -120,7 +128,15 @@ def delay_warning(
     retry = (f"Will-Retry-Until: {date_time(give_up_at)}",)
     status = _status_fields(envelope, delayed, "delayed", host, retry)
     report = _Composition("Your message is delayed", text, status)
-    return _compose(report, envelope, header, delayed, host, postmaster, now, message_id, boundary)
+    return _compose(
+        report,
+        envelope,
+        header,
+        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        now=now,
+        message_id=message_id,
+        boundary=boundary,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +150,15 @@ def _compose(
     report: _Composition,
     envelope: Envelope,
     header: bytes,
-    recipients: Sequence[FailedRecipient],
-    host: str,
-    postmaster: str,
+    *,
+    author: str,
     now: float,
     message_id: str,
     boundary: str,
 ) -> Report:
     to = _showable(envelope.reverse_path, _MAX_PATH)
-    if not to or not recipients or not _BOUNDARY.fullmatch(boundary):
-        raise ValueError("a report needs a reverse-path, a recipient and a boundary")
-    author = _showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}"
+    if not to or not _BOUNDARY.fullmatch(boundary):
+        raise ValueError("a report needs a reverse-path and a boundary")
     returned = _whole_lines(header)
     returned_type = "text/rfc822-headers" if returned.isascii() or not envelope.smtputf8 else "message/global-headers"
     top = (
@@ -193,6 +207,8 @@ def _quoted_printable(line: bytes) -> bytes:
 def _status_fields(
     envelope: Envelope, recipients: Sequence[FailedRecipient], action: str, host: str, more: tuple[str, ...]
 ) -> str:
+    if not recipients:
+        raise ValueError("a report needs a recipient")
     per_message = [
         f"Reporting-MTA: dns; {domain(host)}",
         f"Arrival-Date: {date_time(envelope.received_at)}",
