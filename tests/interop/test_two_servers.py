@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.clients import Mail, Target, send_with_curl, send_with_smtplib, send_with_swaks
+from tests.support.clients import Mail, Security, Target, send_with_curl, send_with_smtplib, send_with_swaks
+from tests.support.daemon import RunningDaemon, start_daemon
 from tests.support.nameserver import NameServer
 from tests.support.postfix import OWN_DOMAIN_RULE, Postfix
 
@@ -93,3 +94,57 @@ def test_the_mx_refuses_its_own_domain_as_sender_even_after_sign_in(
     assert not sent.accepted
     if client != "curl":  # which keeps the text of a reply to itself
         assert OWN_DOMAIN_RULE in sent.output
+
+
+@pytest.fixture
+def pillarbox(tmp_path: Path, authority: Authority, mx: Postfix, request: pytest.FixtureRequest) -> RunningDaemon:
+    """Pillarbox beside the MX: Ada's account, and a route to the MX from the address that it allows."""
+    route = f"""
+[[route]]
+host = "{mx.host}"
+port = 25
+tls = "starttls"
+tls_name = "mx.example.org"
+ca = "{authority.ca}"
+source_address = "{OUR_HOST}"
+"""
+    (tmp_path / "server").mkdir()
+    daemon = start_daemon(tmp_path / "server", authority, routes=route, at_end=request.addfinalizer)
+    daemon.user("ada", PASSWORD, ["ada@example.org"])
+    return daemon
+
+
+@pytest.mark.usefixtures("blacklisted")
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_through_pillarbox_the_same_mail_arrives(
+    client: str, security: Security, at_the_mx: Target, mail: Mail, mx: Postfix, pillarbox: RunningDaemon
+) -> None:
+    assert not CLIENTS[client](at_the_mx, mail).accepted  # still on the list
+    before = len(mx.mailbox("bob"))
+    port = pillarbox.submissions if security == "tls" else pillarbox.submission
+    sent = CLIENTS[client](Target("127.0.0.1", port, security, "ada", PASSWORD, pillarbox.ca, HOTEL), mail)
+    assert sent.accepted, sent.output
+    accepted = pillarbox.wait_for("message.accepted")
+    pillarbox.wait_for("delivery.delivered", queue_id=accepted["queue_id"])
+    arrived = mx.wait_for_mail("bob", before + 1)[-1].replace(b"\n", b"\r\n")
+    head, found, rest = arrived.partition(mail.path.read_bytes())
+    assert found and not rest, arrived[:2000]
+    # the two servers' own trace fields, and nothing else, stand in front
+    names = {line.partition(b":")[0] for line in head.splitlines() if not line.startswith((b" ", b"\t"))}
+    assert names == {b"Return-Path", b"X-Original-To", b"Delivered-To", b"Received"}
+    assert b"Return-Path: <ada@example.org>" in head
+    assert accepted["queue_id"].encode() in head
+    assert pillarbox.stop() == 0
+
+
+@pytest.mark.usefixtures("blacklisted")
+def test_pillarbox_asks_no_name_server_about_who_connects(
+    mail: Mail, mx: Postfix, pillarbox: RunningDaemon, resolver: NameServer
+) -> None:
+    before, asked = len(mx.mailbox("bob")), resolver.queries.copy()
+    target = Target("127.0.0.1", pillarbox.submissions, "tls", "ada", PASSWORD, pillarbox.ca, HOTEL)
+    assert send_with_smtplib(target, mail).accepted
+    mx.wait_for_mail("bob", before + 1)
+    # the MX asks about Pillarbox's address; about the hotel's, nobody does
+    assert [name for name, _ in resolver.queries - asked if name.startswith("66.0.0.127")] == []

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
-SECONDS = 60
+SECONDS = 30
 
 Security = Literal["starttls", "tls"]
 

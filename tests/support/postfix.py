@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -131,6 +132,14 @@ class Postfix:
         """The messages in a mailbox, oldest first, with the LF line ends that the mailbox has."""
         new = self.directory / "mailboxes" / local_part / "new"
         return [path.read_bytes() for path in sorted(new.iterdir())] if new.is_dir() else []
+
+    def wait_for_mail(self, local_part: str, count: int) -> list[bytes]:
+        """The messages in a mailbox once there are ``count``; the log is in the error if they do not come."""
+        deadline = time.monotonic() + 20
+        while len(messages := self.mailbox(local_part)) < count:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+        return messages
 
     def log(self) -> str:
         """What Postfix has logged."""

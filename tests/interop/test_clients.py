@@ -1,0 +1,86 @@
+"""Other people's clients send a UTF-8 message with an attachment through both ports; every octet of it arrives.
+
+What Pillarbox may add is trace: Return-Path (its maildir route, as a final delivery does) and Received, in front.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.certs import Authority
+from tests.support.clients import CLIENTS, Mail, Security, Target
+from tests.support.daemon import RunningDaemon, start_daemon
+
+pytestmark = pytest.mark.interop
+
+PASSWORD = "pässword with spaces, % and ="
+ADDED = re.compile(
+    rb"Return-Path: <ada@example\.org>\r\n"
+    rb"Received: from [^\r\n]+(?:\r\n[ \t][^\r\n]+)*\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, request: pytest.FixtureRequest
+) -> Iterator[RunningDaemon]:
+    """A daemon with Ada's account; its mail goes into a maildir."""
+    daemon = start_daemon(tmp_path_factory.mktemp("server"), authority, at_end=request.addfinalizer)
+    daemon.user("ada", PASSWORD, ["ada@example.org"])
+    yield daemon
+    assert daemon.stop() == 0
+
+
+def target(server: RunningDaemon, security: Security, password: str = PASSWORD) -> Target:
+    """One of the two ports, with Ada's sign-in."""
+    port = server.submissions if security == "tls" else server.submission
+    return Target("localhost", port, security, "ada", password, server.ca)
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_a_client_sends_arrives_octet_by_octet(
+    client: str, security: Security, server: RunningDaemon, message_path: Path
+) -> None:
+    before, seen = len(server.log()), set(server.delivered())
+    mail = Mail("ada@example.org", ("bob@elsewhere.example",), message_path)
+    sent = CLIENTS[client](target(server, security), mail)
+    assert sent.accepted, sent.output
+    server.wait_for("delivery.delivered", after=before)
+    (arrived,) = set(server.delivered()) - seen
+    added = ADDED.match(arrived)
+    assert added is not None, arrived[:500]
+    assert arrived[added.end() :] == sent.octets
+    assert b"ESMTPSA" in added[0]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_says_when_the_password_is_wrong(client: str, server: RunningDaemon, message_path: Path) -> None:
+    seen = len(server.delivered())
+    mail = Mail("ada@example.org", ("bob@elsewhere.example",), message_path)
+    sent = CLIENTS[client](target(server, "tls", f"wrong for {client}"), mail)
+    assert not sent.accepted
+    assert len(server.delivered()) == seen
+
+
+@pytest.mark.parametrize("client", ["smtplib", "swaks", "curl", "nodemailer"])
+def test_a_client_without_sign_in_is_refused(client: str, server: RunningDaemon, message_path: Path) -> None:
+    seen = len(server.delivered())
+    anonymous = Target("localhost", server.submissions, "tls", None, None, server.ca)
+    sent = CLIENTS[client](anonymous, Mail("ada@example.org", ("bob@elsewhere.example",), message_path))
+    assert not sent.accepted
+    assert "530" in sent.output
+    assert len(server.delivered()) == seen
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_checks_certificates_finds_ours_good_and_another_bad(
+    client: str, security: Security, server: RunningDaemon, message_path: Path, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path, "Stranger")
+    port = server.submissions if security == "tls" else server.submission
+    suspicious = Target("localhost", port, security, "ada", PASSWORD, stranger.ca)
+    sent = CLIENTS[client](suspicious, Mail("ada@example.org", ("bob@elsewhere.example",), message_path))
+    assert not sent.accepted
