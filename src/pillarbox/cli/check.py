@@ -9,7 +9,6 @@ from pillarbox.cli.output import mark, remark, say, say_error, say_json
 from pillarbox.cli.probe import make_probe
 from pillarbox.config import ConfigError, Settings, check_files
 from pillarbox.config import load as load_settings
-from pillarbox.daemon.paths import control_socket
 from pillarbox.doctor.relay import walk
 from pillarbox.doctor.report import Finding, Severity, as_data, worst
 
@@ -24,15 +23,21 @@ def register(app: Typer) -> None:
 def check(
     relay: Annotated[
         str | None,
-        Option(help="Also walk this next hop, HOST[:PORT]; nothing is sent.", show_default=False),
+        Option(
+            metavar="HOST[:PORT]", help="Also walk this next hop, HOST[:PORT]; nothing is sent.", show_default=False
+        ),
     ] = None,
     recipient: Annotated[
         str | None,
-        Option(help="With --relay: an address outside to name in RCPT.", show_default=False),
+        Option(metavar="ADDRESS", help="With --relay: an address outside to name in RCPT.", show_default=False),
     ] = None,
     sender: Annotated[
         str | None,
-        Option(help="With --relay: the reverse path. Default: postmaster at the site's domain.", show_default=False),
+        Option(
+            metavar="ADDRESS",
+            help="With --relay: the reverse path. Default: postmaster at the site's domain.",
+            show_default=False,
+        ),
     ] = None,
     ports: Annotated[bool, Option(help="Try whether the ports are free.")] = True,
     as_json: JsonOption = False,
@@ -66,6 +71,8 @@ async def _walk(settings: Settings, relay: str, sender: str | None, recipient: s
 
 def _daemon_runs(settings: Settings) -> bool:
     """Whether somebody listens where operators ask."""
+    from pillarbox.daemon.paths import control_socket  # late: `check --help` needs nothing of the daemon
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PATIENCE)
         try:

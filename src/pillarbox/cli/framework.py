@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from typer import Argument, Context, Exit, Option, Typer, confirm, get_text_stream, prompt
+from typer import Argument, Context, Exit, Option, Typer, confirm, prompt
 from typer import BadParameter as UsageError
+from typer.main import get_command
 
 __all__ = [
     "Argument",
@@ -24,8 +25,8 @@ __all__ = [
     "YesOption",
     "confirm",
     "example",
-    "get_text_stream",
     "group",
+    "help_pages",
     "prompt",
 ]
 
@@ -37,6 +38,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         envvar="PILLARBOX_CONFIG",
+        metavar="FILE",
         help="The configuration file. Default: ./pillarbox.toml, else /etc/pillarbox/pillarbox.toml.",
         show_default=False,
     ),
@@ -72,3 +74,21 @@ def group(name: str | None, text: str) -> Typer:
 def example(app: Typer, name: str, line: str) -> Callable[[Command], Command]:
     """Registers a command whose help ends with an example."""
     return app.command(name, epilog=f"Example: {line}")
+
+
+_PAGE_WIDTH = 100
+
+
+def help_pages(app: Typer, name: str) -> list[tuple[str, str]]:
+    """(command line, help) of the program and all its commands, as `--help` prints it, of a fixed width."""
+    pages: list[tuple[str, str]] = []
+
+    def visit(command: Any, path: str, parent: Any) -> None:
+        settings = {**command.context_settings, "terminal_width": _PAGE_WIDTH}
+        context = command.context_class(command, info_name=path.split(" ")[-1], parent=parent, **settings)
+        pages.append((path, command.get_help(context)))
+        for child, below in getattr(command, "commands", {}).items():
+            visit(below, f"{path} {child}", context)
+
+    visit(get_command(app), name, None)
+    return pages

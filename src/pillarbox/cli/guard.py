@@ -11,7 +11,7 @@ app = group("guard", "Failed sign-ins, and the addresses refused because of them
 
 @example(app, "list", "pillarbox guard list")
 def list_standings(
-    limit: Annotated[int, Option(min=1, help="At most so many of each.")] = 50,
+    limit: Annotated[int, Option(min=1, metavar="NUMBER", help="At most so many of each.")] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -46,8 +46,12 @@ def list_standings(
 
 @example(app, "unblock", "pillarbox guard unblock 192.0.2.7")
 def unblock(
-    address: Annotated[str | None, Argument(help="An address, or a prefix as listed.", show_default=False)] = None,
-    login: Annotated[str | None, Option(help="Or a login whose failures to forget.", show_default=False)] = None,
+    address: Annotated[
+        str | None, Argument(metavar="[ADDRESS]", help="An address, or a prefix as listed.", show_default=False)
+    ] = None,
+    login: Annotated[
+        str | None, Option(metavar="LOGIN", help="Or a login whose failures to forget.", show_default=False)
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Let an address in again and forget its failures, or those of a login."""

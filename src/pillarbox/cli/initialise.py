@@ -32,38 +32,63 @@ def register(app: Typer) -> None:
 
 
 def initialise(
-    name: Annotated[str | None, Option(help="The public name of the server.", show_default=False)] = None,
+    name: Annotated[
+        str | None, Option(metavar="NAME", help="The public name of the server.", show_default=False)
+    ] = None,
     relay: Annotated[
         str | None,
-        Option(help="The next hop, HOST[:PORT], or maildir:FOLDER to try things out.", show_default=False),
+        Option(
+            metavar="HOST[:PORT]",
+            help="The next hop, HOST[:PORT], or maildir:FOLDER to try things out.",
+            show_default=False,
+        ),
     ] = None,
     relay_tls: Annotated[
         str | None,
-        Option(help="none, starttls or tls. Default: starttls; none on loopback.", show_default=False),
+        Option(
+            metavar="MODE", help="none, starttls or tls. Default: starttls; none on loopback.", show_default=False
+        ),
     ] = None,
     user: Annotated[
-        str | None, Option(help="The first user's login; none with an empty one.", show_default=False)
+        str | None,
+        Option(metavar="LOGIN", help="The first user's login; none with an empty one.", show_default=False),
     ] = None,
     address: Annotated[
-        list[str] | None, Option(help="Addresses of the first user. Default: the login.", show_default=False)
+        list[str] | None,
+        Option(metavar="ADDRESS", help="Addresses of the first user. Default: the login.", show_default=False),
     ] = None,
     password_file: PasswordFile = None,
     password_stdin: PasswordStdin = False,
-    directory: Annotated[Path | None, Option(help="Where to write. Default: here.", show_default=False)] = None,
+    directory: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Where to write. Default: here.", show_default=False)
+    ] = None,
     data_directory: Annotated[
         str | None,
-        Option(help='Default: "data" beside the file; /var/lib/pillarbox for /etc/pillarbox.', show_default=False),
+        Option(
+            metavar="FOLDER",
+            help='Default: "data" beside the file; /var/lib/pillarbox for /etc/pillarbox.',
+            show_default=False,
+        ),
     ] = None,
     run_directory: Annotated[
         str | None,
-        Option(help='Default: "run" beside the file; /run/pillarbox for /etc/pillarbox.', show_default=False),
+        Option(
+            metavar="FOLDER",
+            help='Default: "run" beside the file; /run/pillarbox for /etc/pillarbox.',
+            show_default=False,
+        ),
     ] = None,
     ports: Annotated[
         str | None,
-        Option(help="submission,submissions. Default: 587,465 as root, else 5587,5465.", show_default=False),
+        Option(
+            metavar="PORT,PORT",
+            help="submission,submissions. Default: 587,465 as root, else 5587,5465.",
+            show_default=False,
+        ),
     ] = None,
     listen: Annotated[
-        list[str] | None, Option(help='IP addresses to listen on. Default: "0.0.0.0" and "::".', show_default=False)
+        list[str] | None,
+        Option(metavar="ADDRESS", help='IP addresses to listen on. Default: "0.0.0.0" and "::".', show_default=False),
     ] = None,
     yes: YesOption = False,
 ) -> None:

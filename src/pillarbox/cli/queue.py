@@ -26,16 +26,24 @@ app = group("queue", "Accepted mail that waits to be relayed.")
 
 _QUEUE_ID = re.compile(r"[0-9A-Za-z]{26}")
 
-Ids = Annotated[list[str] | None, Argument(help="Queue ids.", show_default=False)]
-OneId = Annotated[str, Argument(help="A queue id.", show_default=False)]
-Sender = Annotated[str | None, Option(help="The reverse path; * is a wildcard.", show_default=False)]
-RecipientOption = Annotated[
-    str | None, Option("--recipient", help="A forward path; * is a wildcard.", show_default=False)
+Ids = Annotated[list[str] | None, Argument(help="Queue ids.", metavar="[QUEUE-ID]...", show_default=False)]
+OneId = Annotated[str, Argument(help="A queue id.", metavar="QUEUE-ID", show_default=False)]
+Sender = Annotated[
+    str | None, Option(metavar="ADDRESS", help="The reverse path; * is a wildcard.", show_default=False)
 ]
-Domain = Annotated[str | None, Option(help="A recipient's domain; * is a wildcard.", show_default=False)]
-LoginOption = Annotated[str | None, Option("--login", help="Who submitted it; * is a wildcard.", show_default=False)]
+RecipientOption = Annotated[
+    str | None, Option("--recipient", metavar="ADDRESS", help="A forward path; * is a wildcard.", show_default=False)
+]
+Domain = Annotated[
+    str | None, Option(metavar="DOMAIN", help="A recipient's domain; * is a wildcard.", show_default=False)
+]
+LoginOption = Annotated[
+    str | None, Option("--login", metavar="LOGIN", help="Who submitted it; * is a wildcard.", show_default=False)
+]
 StateOption = Annotated[State | None, Option("--state", help="Recipients in this state.", show_default=False)]
-Age = Annotated[str | None, Option(help='Accepted at least so long ago: "30m", "4h", "2d".', show_default=False)]
+Age = Annotated[
+    str | None, Option(metavar="TIME", help='Accepted at least so long ago: "30m", "4h", "2d".', show_default=False)
+]
 All = Annotated[bool, Option("--all", help="Every message.")]
 
 
@@ -73,7 +81,7 @@ def list_messages(
     login: LoginOption = None,
     state: StateOption = None,
     age: Age = None,
-    limit: Annotated[int, Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, Option(min=1, metavar="NUMBER", help="At most so many.")] = 100,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:

@@ -30,7 +30,7 @@ def serve(
         RoleName | None, Option(help="Only this role: for one unit and user per role.", show_default=False)
     ] = None,
     worker: Annotated[
-        int | None, Option(min=0, help="The number of this worker of its role.", show_default=False)
+        int | None, Option(min=0, metavar="NUMBER", help="The number of this worker of its role.", show_default=False)
     ] = None,
     config: ConfigOption = None,
 ) -> None:

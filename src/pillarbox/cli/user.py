@@ -22,9 +22,12 @@ from pillarbox.console.operations import NewUser, User
 
 app = group("user", "People and programs that may sign in (local accounts).")
 
-Login = Annotated[str, Argument(help="The login.", show_default=False)]
+Login = Annotated[str, Argument(help="The login.", metavar="LOGIN", show_default=False)]
 PasswordFile = Annotated[
-    Path | None, Option("--password-file", help="Read the password from this file's first line.", show_default=False)
+    Path | None,
+    Option(
+        "--password-file", metavar="FILE", help="Read the password from this file's first line.", show_default=False
+    ),
 ]
 PasswordStdin = Annotated[bool, Option("--password-stdin", help="Read the password from standard input.")]
 
@@ -66,19 +69,22 @@ def add(
         Option(
             "--address",
             "-a",
+            metavar="ADDRESS",
             help="An address this person may send from; repeat it. Default: the login.",
             show_default=False,
         ),
     ] = None,
     domain: Annotated[
         list[str] | None,
-        Option("--domain", help="A whole domain (application accounts); repeat it.", show_default=False),
+        Option(
+            "--domain", metavar="DOMAIN", help="A whole domain (application accounts); repeat it.", show_default=False
+        ),
     ] = None,
     may_redirect: Annotated[
         bool, Option(help="May pass on mail with a foreign From under an own Resent-From.")
     ] = False,
     recipients_per_hour: Annotated[
-        int | None, Option(min=1, help="Instead of the site's own limit.", show_default=False)
+        int | None, Option(min=1, metavar="NUMBER", help="Instead of the site's own limit.", show_default=False)
     ] = None,
     password_file: PasswordFile = None,
     password_stdin: PasswordStdin = False,

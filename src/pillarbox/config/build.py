@@ -106,7 +106,7 @@ def _delivery(tables: FileTable, base: Path) -> DeliverySettings:
     return DeliverySettings(
         host=host,
         routes=tuple(_route(route, base) for route in tables.route),
-        retry=tuple(table.retry),
+        retry=tuple(map(float, table.retry)),
         max_age=table.max_age,
         delay_warning=table.delay_warning,
         concurrency=table.concurrency,
