@@ -6,7 +6,7 @@ To operators (control.sock, 0660):
     drain       None -> None                    graceful stop, as SIGTERM
     sessions    None -> [{worker, ...}]         of all submission workers
     metrics     None -> text                    what the Prometheus endpoint shows
-    queue.*, user.*, guard.*                    forwarded to the spool process
+    ledger.*, user.*, guard.*                   forwarded to the spool process
 To our roles (hub.sock):
     settings    None -> text                    the configuration in force, whatever the file says by now
     hello       {role, worker, pid} -> None
@@ -330,6 +330,8 @@ def keys_that_need_a_restart(old: Settings, new: Settings) -> list[str]:
     changed = [f"server.{key}" for key in server if getattr(old.server, key) != getattr(new.server, key)]
     if old.spool != new.spool and old.server.data_directory == new.server.data_directory:
         changed.append("spool")
+    if old.guard != new.guard:
+        changed.append("guard")
     for kind in ("submission", "submissions"):
         if _addresses(old, kind) != _addresses(new, kind):
             changed.append(f"site.{kind}")

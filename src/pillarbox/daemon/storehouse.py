@@ -3,7 +3,7 @@
     storehouse = await Storehouse.open(settings, patience=10.0)
     storehouse.for_submission()     # append, ask the guard, find an account
     storehouse.for_delivery()       # lend, read, settle
-    storehouse.for_operator()       # queue.*, user.*, guard.*
+    storehouse.for_operator()       # ledger.*, user.*, guard.*
 
 The abilities of a channel hang on the socket that it came in by: these three dicts are the whole of them.
 
@@ -72,6 +72,13 @@ class Storehouse:
         self._passwords.close()
         await _close([self.spool, self.ledger, self.accounts])
         self._lock.release()
+
+    def apply(self, settings: Settings) -> None:
+        """How passwords are hashed from now on; ask for_operator() again."""
+        if local_settings(settings) != local_settings(self._settings):
+            self._passwords.close()
+            self._passwords = Passwords(local_settings(settings))
+        self._settings = settings
 
     def for_submission(self) -> Handlers:
         """What a submission worker may do."""
