@@ -44,6 +44,14 @@ from pillarbox.smtp.reply import Reply
 FOLDER = Path(__file__).parent / "dialogues"
 FILES = sorted(FOLDER.glob("*.txt"))
 
+CONSTANT = {
+    AuthCancelled: Reply(501, ("Cancelled",), "5.7.0"),
+    StartTls: Reply(220, ("Ready",), "2.0.0"),
+    Reset: Reply(250, ("OK",), "2.0.0"),
+    Noop: Reply(250, ("OK",), "2.0.0"),
+    Quit: Reply(221, ("Bye",), "2.0.0"),
+}
+
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|\{(.+?)\*([0-9]+)\}|(.))", re.DOTALL)
 _SIMPLE = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
@@ -184,29 +192,21 @@ class Site:
                 return self.connection.hello_reply("mx.example")
             case Auth() | AuthResponse():
                 return self.sign_in(event)
-            case AuthCancelled():
-                return Reply(501, ("Cancelled",), "5.7.0")
             case Data():
                 self.content = b""
                 return Reply(354, ("Go on",))
             case EndOfContent():
                 return self.judge(event)
-            case StartTls():
-                return Reply(220, ("Ready",), "2.0.0")
             case Mail():
                 return Reply(250, (f"sender <{event.reverse_path or ''}>",), "2.1.0")
             case Rcpt():
                 return Reply(250, (f"recipient <{event.forward_path}>",), "2.1.5")
-            case Reset() | Noop():
-                return Reply(250, ("OK",), "2.0.0")
-            case Quit():
-                return Reply(221, ("Bye",), "2.0.0")
             case Help():
                 return Reply(214, (f"help {event.topic}",), "2.0.0")
             case Verify():
                 return Reply(252, (event.argument,), "2.5.0")
             case _:
-                raise AssertionError(event)
+                return CONSTANT[type(event)]
 
     def sign_in(self, event: Auth | AuthResponse) -> Reply | Challenge:
         assert "pass" not in repr(event)

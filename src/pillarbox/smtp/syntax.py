@@ -73,6 +73,8 @@ _QUOTED_PAIR = re.compile(rb"\\(.)")
 _PARAMETERS = re.compile(rb"(?: ++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~]++)?+)*+ *+")
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~]++))?+")
 _AUTH = re.compile(rb"[Aa][Uu][Tt][Hh] +([A-Za-z0-9_-]{1,20}+)(?: +([^ ]++))? *")
+# the strict mode of binascii takes "c2VjcmV0=", whose padding is too much
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?+")
 
 XTEXT: Final = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*+"
 """xtext of RFC 3461 4: printable ASCII without "+" and "=", which are written as two hexadecimal digits."""
@@ -172,10 +174,9 @@ def decode_base64(octets: bytes) -> bytes:
     Raises:
         RemoteProtocolError: 501 5.5.2; its text holds nothing of ``octets``.
     """
-    try:
-        return binascii.a2b_base64(octets, strict_mode=True)
-    except binascii.Error:
-        raise RemoteProtocolError("a SASL response is not base64", hints.BAD_BASE64) from None
+    if _BASE64.fullmatch(octets) is None:
+        raise RemoteProtocolError("a SASL response is not base64", hints.BAD_BASE64)
+    return binascii.a2b_base64(octets)
 
 
 def encode_base64(octets: bytes) -> bytes:
