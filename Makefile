@@ -51,7 +51,7 @@ test: setup  ## all tests but the scenarios and those that need other people's p
 	$(PYTEST) -n 2 --ignore=tests/scenarios --ignore=tests/interop $(ARGS)
 
 scenarios: setup  ## the real daemon on real sockets, one behaviour per file
-	$(PYTEST) tests/scenarios $(ARGS) $(MAYBE_EMPTY)
+	$(PYTEST) tests/scenarios -m "not chaos" $(ARGS) $(MAYBE_EMPTY)
 
 interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; installs them on Debian, runs in its own network
 	tests/interop/install
