@@ -17,7 +17,7 @@ from pillarbox.control.channel import ChannelClosed, Errors, Handlers, UnixChann
 from pillarbox.telemetry.events import get_logger
 
 _FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 1.0
+_LONGEST_PAUSE = 0.2  # a connection to a socket that is not there costs next to nothing
 _SENDINGS = 5  # of a repeatable request, so that one which kills the other side does not do so for ever
 
 log = get_logger("control")
@@ -125,14 +125,18 @@ class Link:
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE
+        missing = False
         while True:
             try:
                 channel = await connect(self._path, self._handlers, errors=self._errors)
             except OSError as error:
-                log.debug("link.waiting", link=self._name, reason=str(error))
+                if not missing:
+                    log.debug("link.waiting", link=self._name, reason=str(error))
+                missing = True
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
+            missing = False
             ended = asyncio.Event()
             channel.on_close(ended.set)
             self._channel = channel
