@@ -12,7 +12,7 @@ DATE = "Tue, 24 Nov 2026 07:03:12 +0000"
 ID = "<01M3250V0064S36D1N6RVKGE9G@mail.example.org>"
 ADDED_DATE = f"Date: {DATE}\r\n".encode()
 ADDED_ID = f"Message-ID: {ID}\r\n".encode()
-OWN = frozenset({b"mail.example.org", b"mx two"})
+OWN = frozenset({b"Mail.example.org", b"mx two"})
 
 
 def completed(header: bytes) -> bytes:
@@ -97,6 +97,7 @@ def test_what_cannot_be_read_for_certain_is_refused(header: bytes) -> None:
 
 def test_a_message_id_is_the_queue_id_at_our_host() -> None:
     assert message_id("01M3250V0064S36D1N6RVKGE9G", "mail.example.org") == ID
+    assert message_id("01", "mäil\r\nx: y") == "<01@m_il__x__y>"
 
 
 names = st.sampled_from([b"From", b"Date", b"date", b"Message-ID", b"Bcc", b"Resent-Bcc", b"X-Bcc", b"Subject"])

@@ -81,7 +81,8 @@ def bounce(
 
     Args:
         envelope: the original's; its reverse_path is whom the report goes to.
-        header: the original's header section, returned up to MAX_RETURNED_HEADER octets.
+        header: the original's header section, returned up to MAX_RETURNED_HEADER octets; b"" when it
+            cannot be had, and then nothing is returned.
         failed: in the order in which to name them.
         host: our name, the reporting MTA.
         postmaster: the address in the From field; "" is MAILER-DAEMON at ``host``.
@@ -174,18 +175,19 @@ def _compose(
         "This is a delivery report in the form that mail programs show (RFC 3464).\r\n"
     )
     delimiter = f"\r\n--{boundary}".encode("ascii")
-    parts = (
+    parts = [
         _part("text/plain; charset=utf-8", report.text.replace("\n", "\r\n").encode()),
         _part("message/delivery-status", report.status.encode("ascii")),
-        _part(returned_type, returned),
-    )
+    ]
+    if returned:  # RFC 6522 3: the third part is optional
+        parts.append(_part(returned_type, returned))
     content = top.encode() + b"".join([delimiter + b"\r\n" + part for part in parts]) + delimiter + b"--\r\n"
     return Report(content, smtputf8=not (to + author).isascii())
 
 
 def _whole_lines(header: bytes) -> bytes:
     lines, end, _ = header[:MAX_RETURNED_HEADER].rpartition(b"\r\n")
-    return lines + end if not lines.endswith(b"\r\n") else lines
+    return lines if not lines or lines.endswith(b"\r\n") else lines + end
 
 
 def _part(media_type: str, octets: bytes) -> bytes:
@@ -252,8 +254,8 @@ def _text(envelope: Envelope, words: str, recipients: list[tuple[FailedRecipient
         lines = [_showable(recipient.forward_path, _MAX_PATH), *_wrap(_said(recipient), "  ")]
         paragraphs.append(lines + (_wrap(what_to_do, "  ") if what_to_do else []))
     end = (
-        f"Your message was accepted on {date_time(envelope.received_at)} under the queue id {envelope.queue_id}; "
-        "its header is attached. Whoever helps you will want to see this report."
+        f"Your message was accepted on {date_time(envelope.received_at)} under the queue id {envelope.queue_id}. "
+        "Whoever helps you will want to see this report."
     )
     paragraphs.append(_wrap(end))
     return "\n\n".join(["\n".join(lines) for lines in paragraphs]) + "\n"

@@ -14,6 +14,7 @@ ERRORS
 import re
 
 from pillarbox.message.header import body, parse
+from pillarbox.message.received import domain
 
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
 _RESULTS = b"authentication-results"
@@ -34,7 +35,7 @@ def complete(header: bytes, *, trace: bytes, date: str, message_id: str, own_nam
         trace: our Received field with its CRLF, put first.
         date: the body of the Date field that follows it when there is none at all.
         message_id: likewise of the Message-ID field, in angle brackets.
-        own_names: authserv-ids that are ours, lower case: who sends Authentication-Results in one of them forges it.
+        own_names: authserv-ids that are ours: who sends Authentication-Results in one of them forges it.
 
     Raises HeaderDefect.
     """
@@ -50,18 +51,19 @@ def complete(header: bytes, *, trace: bytes, date: str, message_id: str, own_nam
     if names.isdisjoint(_REMOVABLE):
         parts.append(header)
     else:
-        parts += [raw for name, raw in parsed.fields if not _is_removed(name, raw, own_names)]
+        own = {name.lower() for name in own_names}
+        parts += [raw for name, raw in parsed.fields if not _is_removed(name, raw, own)]
         parts.append(header[sum([len(raw) for _, raw in parsed.fields]) :])
     return b"".join(parts)
 
 
 def message_id(queue_id: str, host: str) -> str:
     """A Message-ID for a message that has none: ``<queue id@our host>`` (RFC 5322 3.6.4), unique as the queue id."""
-    return f"<{queue_id}@{host}>"
+    return f"<{queue_id}@{domain(host)}>"
 
 
-def _is_removed(name: bytes, raw: bytes, own_names: frozenset[bytes]) -> bool:
-    return name in _BLIND or (name == _RESULTS and _authserv_id(raw) in own_names)
+def _is_removed(name: bytes, raw: bytes, own: set[bytes]) -> bool:
+    return name in _BLIND or (name == _RESULTS and _authserv_id(raw) in own)
 
 
 def _authserv_id(raw: bytes) -> bytes:
