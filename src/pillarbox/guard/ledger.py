@@ -66,7 +66,7 @@ Listener = Callable[[Change], None]
 
 
 class Ledger:
-    """See the module's text; satisfies Guard. Made by open()."""
+    """See the module's text; satisfies Guard. Made by open(), or over a store that is open already, then started."""
 
     def __init__(
         self, settings: GuardSettings, store: StoreLike, loaded: Loaded, *, clock: Callable[[], float] = time.time
@@ -102,8 +102,12 @@ class Ledger:
         since = (now - settings.window, now - settings.good_for, int(now // BUCKET) - BUCKETS)
         loaded = await store.read(lambda db: load(db, now, *since))
         ledger = cls(settings, store, loaded, clock=clock)
-        ledger._task = asyncio.create_task(ledger._write_behind(flush_every), name="guard write-behind")
+        ledger.start(flush_every)
         return ledger
+
+    def start(self, flush_every: float = FLUSH_EVERY) -> None:
+        """Begins to write behind."""
+        self._task = asyncio.create_task(self._write_behind(flush_every), name="guard write-behind")
 
     async def close(self) -> None:
         """Writes what is left and closes the file."""

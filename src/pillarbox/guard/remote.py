@@ -6,8 +6,7 @@
     handlers.update(guard.handlers())       # before link.start()
 
 admit() reads the copy. ask() is one question to the ledger, save for a place that was known and without failures a
-moment ago. failed() and succeeded() are notes. take() is a subtraction from recipients taken in advance, ``BATCH``
-at a time; what is not used within ``IDLE`` seconds, or within its minute, goes back.
+moment ago. failed() and succeeded() are notes. take() is a subtraction from recipients taken in advance (purses.py).
 
 Out of reach (no channel, or no answer within ``PATIENCE``) the worker judges by its own counts: those of its own
 sessions, the known places and the blocks it was last told. So doors never stand open (it counts, slows and blocks
@@ -23,7 +22,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pillarbox.control.channel import Channel, ChannelClosed, Handlers, RemoteError
@@ -33,17 +31,13 @@ from pillarbox.guard.base import Attempt, Blocked, Verdict
 from pillarbox.guard.counts import Counts, login_key
 from pillarbox.guard.ledger import fingerprint
 from pillarbox.guard.prefix import prefix
-from pillarbox.guard.quota import BUCKET, Quota
+from pillarbox.guard.purses import Purses
 from pillarbox.guard.service import ChangeBody, Hello, Report
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.telemetry.events import get_logger
 
 log = get_logger("guard")
 
-BATCH = 32
-"""Recipients of one login that a worker takes at a time."""
-IDLE = 5.0
-"""Seconds after which recipients taken in advance and not used go back."""
 PATIENCE = 2.0
 """Seconds to wait for the ledger's answer."""
 CLEAN_FOR = 2.0
@@ -54,15 +48,6 @@ LOCAL_PREFIXES = 8_192
 BLOCKS_CEILING = 1_024
 
 _CLEAN = Verdict(True, 0.0)
-
-
-@dataclass(slots=True)
-class _Purse:
-    """Recipients of one login in hand, taken in ``minute``; when one was last used."""
-
-    left: int
-    used_at: float
-    minute: int
 
 
 class RemoteGuard:
@@ -76,11 +61,9 @@ class RemoteGuard:
         self._blocks: dict[str, Blocked] = {}
         self._blocks_ceiling = BLOCKS_CEILING
         self._counts = Counts(settings, LOCAL_PREFIXES)
-        self._quota = Quota()
+        self._purses = Purses(self._ask_for_recipients, self._report_recipients, clock)
         self._clean: dict[str, float] = {}
         self._good: dict[tuple[str, str], float] = {}
-        self._purses: dict[str, _Purse] = {}
-        self._timer: asyncio.TimerHandle | None = None
         self._untold_failed: deque[Report] = deque(maxlen=UNTOLD_CEILING)
         self._untold_succeeded: deque[Report] = deque(maxlen=UNTOLD_CEILING)
         self._untold_took: dict[str, int] = {}
@@ -92,7 +75,7 @@ class RemoteGuard:
 
     def close(self) -> None:
         """Returns what is in hand; before the link is closed."""
-        self.return_idle(float("inf"))
+        self._purses.close()
 
     # -- Guard
 
@@ -155,77 +138,20 @@ class RemoteGuard:
 
     async def take(self, login: str, recipients: int, limit: int, now: float) -> bool:
         key = login_key(login)
-        purse = self._purses.get(key)
-        if purse is not None and purse.left >= recipients and purse.minute == int(now // BUCKET):
-            purse.left -= recipients
-            purse.used_at = now
-            return True
-        return await self._take_more(key, recipients, limit, now)
+        return self._purses.pay(key, recipients, now) or await self._purses.fill_and_pay(key, recipients, limit, now)
 
     def give_back(self, login: str, recipients: int, now: float) -> None:
-        key = login_key(login)
-        purse = self._purses.pop(key, None)
-        self._return(key, recipients + (purse.left if purse else 0), now)
-
-    # -- quota
-
-    async def _take_more(self, key: str, recipients: int, limit: int, now: float) -> bool:
-        purse = self._purses.pop(key, None)
-        if purse is not None and purse.minute != int(now // BUCKET):
-            # used now but counted then, it would come free too early
-            self._return(key, purse.left, now)
-            purse = None
-        in_hand = purse.left if purse else 0
-        need = recipients - in_hand
-        granted = await self._request("guard.take", (key, need, max(need, BATCH), limit))
-        if granted is None:  # the ledger cannot be asked
-            taken = self._quota.take(key, need, limit, now)
-            if taken:
-                self._report_took(key, need)
-            elif in_hand:
-                self._put(key, in_hand, now)
-            return taken
-        self._quota.add(key, granted, now)
-        if granted < need:
-            self._put(key, in_hand + granted, now)
-            return False
-        self._put(key, granted - need, now)
-        return True
-
-    def _put(self, key: str, recipients: int, now: float) -> None:
-        if recipients <= 0:
-            return
-        purse = self._purses.get(key)
-        if purse is None:
-            self._purses[key] = _Purse(recipients, now, int(now // BUCKET))
-        else:
-            purse.left += recipients
-            purse.used_at = now
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(IDLE, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.return_idle(self._clock())
+        self._purses.give_back(login_key(login), recipients, now)
 
     def return_idle(self, now: float) -> None:
-        """Gives back what was taken in advance and not used for ``IDLE`` seconds; called by a timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for key in [key for key, purse in self._purses.items() if abs(now - purse.used_at) >= IDLE]:
-            purse = self._purses.pop(key)
-            self._return(key, purse.left, min(now, purse.used_at + IDLE))
-        if self._purses:
-            self._timer = asyncio.get_running_loop().call_later(IDLE, self._tick)
+        """Gives back recipients in hand that were not used lately; a timer does it too."""
+        self._purses.return_idle(now)
 
-    def _return(self, key: str, recipients: int, now: float) -> None:
-        self._quota.give_back(key, recipients, now)
-        self._report_took(key, -recipients)
+    async def _ask_for_recipients(self, key: str, need: int, batch: int, limit: int) -> int | None:
+        granted = await self._request("guard.take", (key, need, batch, limit))
+        return None if granted is None else from_body(int, granted)
 
-    def _report_took(self, key: str, recipients: int) -> None:
-        if recipients == 0:
-            return
+    def _report_recipients(self, key: str, recipients: int) -> None:
         if not self._link.connected:
             self._untold_took[key] = self._untold_took.get(key, 0) + recipients
         elif recipients > 0:
