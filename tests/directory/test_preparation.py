@@ -1,0 +1,84 @@
+"""preparation.py: SASLprep and the key by which logins are compared."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pillarbox.directory.preparation import login_key, prepare
+
+
+@pytest.mark.parametrize(
+    ("text", "prepared"),
+    [
+        # RFC 4013 3
+        ("I\u00adX", "IX"),
+        ("user", "user"),
+        ("USER", "USER"),
+        ("\u00aa", "a"),
+        ("\u2168", "IX"),
+        # RFC 4013 2.1, 2.2
+        ("a\u00a0b\u3000c", "a b c"),
+        ("e\u0301", "\u00e9"),
+        ("", ""),
+        ("\u00ad", ""),
+        # RFC 3454 6
+        ("\u0627\u0628", "\u0627\u0628"),
+        ("\u06271\u0628", "\u06271\u0628"),
+        # not known to Unicode 3.2
+        ("\N{GRINNING FACE}", "\N{GRINNING FACE}"),
+    ],
+)
+def test_prepare(text: str, prepared: str) -> None:
+    assert prepare(text) == prepared
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x07",
+        "a\0b",
+        "\x7f",
+        "\u0085",
+        "\u0627\u0031",  # RFC 4013 3: ends with a digit
+        "\u0627a\u0628",
+        "\ue000",
+        "\ufdd0",
+        "\ud800",
+        "\ufffc",
+        "\u2ff0",
+        "\u202e",
+        "\U000e0001",
+    ],
+)
+def test_prohibited_characters_are_named_by_number_only(text: str) -> None:
+    with pytest.raises(ValueError, match=r"U\+[0-9A-F]{4}|direction|right-to-left") as caught:
+        prepare(text)
+    assert text not in str(caught.value)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text())
+def test_what_is_prepared_stays_as_it_is(text: str) -> None:
+    try:
+        once = prepare(text)
+    except ValueError:
+        return
+    assert prepare(once) == once
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(st.characters(codec="ascii")))
+def test_case_makes_no_other_login(text: str) -> None:
+    try:
+        key = login_key(text)
+    except ValueError:
+        return
+    assert login_key(text.upper()) == key == login_key(key)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Stra\u00dfe", "STRASSE"), ("JOSE\u0301", "jos\u00e9"), ("\uff22ob", "bob"), ("\u03a3\u03a3", "\u03c3\u03c2")],
+)
+def test_one_login_in_two_spellings(one: str, other: str) -> None:
+    assert login_key(one) == login_key(other)
