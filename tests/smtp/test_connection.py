@@ -468,8 +468,21 @@ def test_a_client_says_nothing_out_of_turn() -> None:
     with pytest.raises(LocalProtocolError):
         peer.send(Noop())
     assert peer.send(SOUND_END) == b".\r\n"
-    with pytest.raises(LocalProtocolError, match="group"):
-        peer.send(Noop())
+    with pytest.raises(LocalProtocolError):
+        peer.send(SOUND_END)
+
+
+def test_the_next_transaction_may_be_pipelined_behind_the_end_of_content() -> None:
+    peer = client()
+    peer.send(Data())
+    peer.receive_data(b"354 go\r\n")
+    peer.next_event()
+    assert peer.send(SOUND_END) + peer.send(Mail(SENDER)) + peer.send(Quit()) == (
+        b".\r\nMAIL FROM:<a@example.org>\r\nQUIT\r\n"
+    )
+    peer.receive_data(b"250 2.0.0 queued\r\n250 2.1.0 sender\r\n221 bye\r\n")
+    heard = [peer.next_event() for _ in range(3)]
+    assert heard == [Reply(250, ("queued",), "2.0.0"), Reply(250, ("sender",), "2.1.0"), Reply(221, ("bye",))]
 
 
 def test_a_server_that_answers_starttls_with_more_is_an_injection() -> None:

@@ -1,6 +1,6 @@
 """The client role: commands out, replies in, in the order in which they were asked for.
 
-Several commands may be sent before their replies (PIPELINING); one that must be the last of its group closes the
+Several commands may be sent before their replies (PIPELINING), behind an end of content too; one that must be the last of its group closes the
 group until its reply came.
 
 STANDARDS
@@ -64,9 +64,9 @@ _VERB_OF: Final[Mapping[type, bytes]] = {
     Hello: b"EHLO",
 }
 _LAST: Final = frozenset(
-    {command for command, verb in _VERB_OF.items() if VERBS[verb].last} | {AuthResponse, AuthCancelled, EndOfContent}
+    {command for command, verb in _VERB_OF.items() if VERBS[verb].last} | {AuthResponse, AuthCancelled}
 )
-"""What closes a pipelined group until its reply came."""
+"""What closes a pipelined group until its reply came. The end of content does not (RFC 2920 4, the example)."""
 
 _Asked = Command | EndOfContent | None
 """What a reply answers; None is the greeting."""

@@ -45,12 +45,11 @@ class ContentScanner:
             return NEED_DATA
         while not self._ended:
             piece = self._take(buffer)
-            if piece:
-                self._judge(piece)
-                if not self._defects:
-                    return Content(piece)
-            elif not self._ended:
+            if not piece:
                 return NEED_DATA
+            self._judge(piece)
+            if not self._defects:
+                return Content(piece)
         return EndOfContent(self._size, frozenset(self._defects), self._eight_bit)
 
     def _begin(self, buffer: ReceiveBuffer) -> bool:

@@ -1,7 +1,7 @@
 """The states of a session and the table of verbs: what may come when, and what is said when it may not.
 
 This table is the single source: the server obeys it, the client knows from it which command must be the last of a
-pipelined group, and the reference page is made from it.
+pipelined group, and the table in docs/explanation/protocol-core.md is checked against it.
 
 STANDARDS
     RFC 5321 4.1.4 (order of commands), RFC 2920 3.1 (last of a group), RFC 3207 4, RFC 4954 3 and 4.
@@ -22,6 +22,9 @@ from pillarbox.smtp.reply import Reply
 
 class State(Enum):
     """Where a server's session stands."""
+
+    # members are single objects; Enum's own hash is a Python call, and the tables are asked at every command
+    __hash__ = object.__hash__
 
     GREETING = auto()  # nothing was said; our greeting is due
     REFUSED = auto()  # the greeting was 5yz or 4yz: only QUIT is left (RFC 5321 3.1)
