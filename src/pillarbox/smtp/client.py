@@ -1,7 +1,7 @@
 """The client role: commands out, replies in, in the order in which they were asked for.
 
-Several commands may be sent before their replies (PIPELINING), behind an end of content too; one that must be the last of its group closes the
-group until its reply came.
+Several commands may be sent before their replies (PIPELINING), behind an end of content too; one that must be the
+last of its group closes the group until its reply came.
 
 STANDARDS
     RFC 5321 4.2 and 4.3, RFC 2920 3.1, RFC 3207 4, RFC 4954 4.
