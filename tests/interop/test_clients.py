@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.clients import CLIENTS, Mail, Security, Target
+from tests.support.clients import CLIENTS, Mail, Security, Target, sample_message
 from tests.support.daemon import RunningDaemon, start_daemon
 
 pytestmark = pytest.mark.interop
 
-PASSWORD = "pässword with spaces, % and ="
+PASSWORD = "a pass%word with = and spaces"
+INTERNATIONAL = "pässwörd für €uropa"
 ADDED = re.compile(
     rb"Return-Path: <ada@example\.org>\r\n"
     rb"Received: from [^\r\n]+(?:\r\n[ \t][^\r\n]+)*\r\n"
@@ -28,6 +29,7 @@ def server(
     """A daemon with Ada's account; its mail goes into a maildir."""
     daemon = start_daemon(tmp_path_factory.mktemp("server"), authority, at_end=request.addfinalizer)
     daemon.user("ada", PASSWORD, ["ada@example.org"])
+    daemon.user("zoe", INTERNATIONAL, ["zoe@example.org"])
     yield daemon
     assert daemon.stop() == 0
 
@@ -53,6 +55,14 @@ def test_what_a_client_sends_arrives_octet_by_octet(
     assert added is not None, arrived[:500]
     assert arrived[added.end() :] == sent.octets
     assert b"ESMTPSA" in added[0]
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client != "smtplib"])  # which is ASCII only
+def test_a_password_may_be_of_any_language(client: str, server: RunningDaemon, message_path: Path) -> None:
+    message_path.write_bytes(sample_message("Zoë <zoe@example.org>"))
+    zoe = Target("localhost", server.submissions, "tls", "zoe", INTERNATIONAL, server.ca)
+    sent = CLIENTS[client](zoe, Mail("zoe@example.org", ("bob@elsewhere.example",), message_path))
+    assert sent.accepted, sent.output
 
 
 @pytest.mark.parametrize("client", CLIENTS)

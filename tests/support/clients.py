@@ -175,13 +175,15 @@ def send_with_smtplib(target: Target, mail: Mail) -> Sent:
 
 
 def send_with_swaks(target: Target, mail: Mail) -> Sent:
-    """Swaks, the transaction tester."""
+    """Swaks, the transaction tester. It ends what it is given with a line end of its own."""
+    data = mail.path.with_name("swaks-data")
+    data.write_bytes(mail.path.read_bytes().removesuffix(b"\r\n"))
     command = [
         require("swaks"),
         *("--server", target.host, "--port", str(target.port), "--ehlo", "client.example.org"),
         "--tls-on-connect" if target.security == "tls" else "--tls",
         *("--tls-verify", "--tls-ca-path", str(target.ca), "--timeout", str(SECONDS)),
-        *("--from", mail.reverse_path, "--to", ",".join(mail.forward_paths), "--data", f"@{mail.path}"),
+        *("--from", mail.reverse_path, "--to", ",".join(mail.forward_paths), "--data", f"@{data}"),
         "--suppress-data",
     ]
     if target.user is not None:
@@ -245,7 +247,7 @@ def send_with_s_nail(target: Target, mail: Mail) -> Sent:
     ]
     if target.security == "starttls":
         settings.append("smtp-use-starttls")
-    command = [require("s-nail"), "-:/", "-v", "-n"]
+    command = [require("s-nail"), "-:/", "-v"]
     for setting in settings:
         command += ["-S", setting]
     command += ["-s", "Grüße", "-a", str(attachment), "-.", *mail.forward_paths]
