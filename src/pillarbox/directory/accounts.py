@@ -57,6 +57,9 @@ _COLUMNS = (
     "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
     "password_changed_at, password_hash, scram"
 )
+_FIND = f"SELECT {_COLUMNS} FROM accounts WHERE key = ?"  # noqa: S608  made of constants
+_LIST = f"SELECT {_COLUMNS} FROM accounts ORDER BY key"  # noqa: S608  made of constants
+_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
 
 
 class AccountsStore:
@@ -181,8 +184,7 @@ class AccountsStore:
 
     async def list(self) -> list[Account]:
         def select(db: Database) -> list[Account]:
-            # S608: the columns are a constant of this module
-            rows = db.execute(f"SELECT {_COLUMNS} FROM accounts ORDER BY key")  # noqa: S608
+            rows = db.execute(_LIST)
             return [_account(row) for row in rows]
 
         return await self._guarded(self._store.read(select))
@@ -216,17 +218,15 @@ def _insert(db: Database, key: str, account: Account) -> Account:
         stored.password_hash,
         stored.scram,
     )
-    # S608: the columns are a constant of this module
     db.execute(
-        f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        _INSERT,
         values,
     )
     return stored
 
 
 def _find(db: Database, key: str) -> Account | None:
-    # S608: the columns are a constant of this module
-    row = db.execute(f"SELECT {_COLUMNS} FROM accounts WHERE key = ?", (key,)).fetchone()  # noqa: S608
+    row = db.execute(_FIND, (key,)).fetchone()
     return None if row is None else _account(row)
 
 
