@@ -12,7 +12,10 @@ from pillarbox.telemetry.rendering import REDACTED, as_json, as_readable, is_sec
 LINE = {"time": "2026-01-31T23:59:59.123Z", "level": "info", "event": "x.done", "room": "test"}
 
 
-SECRET_KEYS = ["password", "Password", "smtp_password", "client-secret", "accessToken", "authorization", "response", "credentials", "passphrase", "tokens", "PASSWD", "set.cookie"]
+SECRET_KEYS = (
+    *("password", "Password", "PASSWD", "smtp_password", "passphrase", "client-secret", "set.cookie"),
+    *("accessToken", "tokens", "authorization", "response", "credentials"),
+)
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)

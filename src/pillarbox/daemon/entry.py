@@ -41,7 +41,7 @@ def serve(settings_path: Path, role: str | None = None, worker: int = 0) -> int:
         if user is not None:
             raise privileges.NotAllowed(f"a single role is not started as root: start it as {user.pw_name!r}")
         return min(run_role(role, worker, path, ROLES[role]), 1)
-    except (ConfigError, privileges.NotAllowed, OSError) as error:
+    except (ConfigError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -239,7 +239,7 @@ class Hub:
                 process.channel.note("drain")
 
     async def _sessions(self, _channel: UnixChannel, _body: Any) -> list[dict[str, Any]]:
-        processes = [process for process in self.processes.values() if process.role == "submission"]
+        processes = [process for process in self._in_order() if process.role == "submission"]
         answers = await asyncio.gather(*(self._ask(process, "sessions") for process in processes))
         return [
             {"worker": process.worker, **session}
@@ -265,9 +265,12 @@ class Hub:
                     "restarts": self.restarts.get((process.role, process.worker), 0),
                     **process.status,
                 }
-                for process in sorted(self.processes.values(), key=lambda process: (process.role, process.worker))
+                for process in self._in_order()
             ],
         }
+
+    def _in_order(self) -> list[Process]:
+        return sorted(self.processes.values(), key=lambda process: (process.role, process.worker))
 
     @staticmethod
     async def _ask(process: Process, verb: str) -> Any:

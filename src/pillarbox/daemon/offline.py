@@ -9,8 +9,8 @@ would cross a socket.
 
 ERRORS
     PermissionError: this user may not reach the daemon or its files. InUse: a daemon has the files but does not
-    answer. OSError: the files cannot be opened. From request: RemoteError, ChannelClosed, as of any channel;
-    RemoteError("NotRunning") for a verb that needs the daemon.
+    answer. NotAllowed: server.user does not exist. Another OSError: the files cannot be opened. From request:
+    RemoteError, ChannelClosed, as of any channel; RemoteError("NotRunning") for a verb that needs the daemon.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from pillarbox.config import Settings
 from pillarbox.control.channel import Peer, RemoteError, connect
 from pillarbox.control.frames import HEADER, Kind, append_frame, read_frame
-from pillarbox.daemon import paths
+from pillarbox.daemon import paths, privileges
 from pillarbox.daemon.storehouse import ERRORS, Storehouse
 from pillarbox.telemetry.events import get_logger
 
@@ -58,14 +58,20 @@ async def operator_channel(settings: Settings) -> AsyncIterator[OperatorChannel]
 
 @asynccontextmanager
 async def open_operator(settings: Settings) -> AsyncIterator[OperatorChannel]:
-    """The operator's verbs on the files themselves; refuses while a daemon has them."""
-    storehouse = await Storehouse.open(settings)
-    try:
-        channel = OfflineChannel({"status": lambda *_: _status(settings), **storehouse.for_operator()})
-        yield channel
-        await channel.finish()
-    finally:
-        await storehouse.close()
+    """The operator's verbs on the files themselves; refuses while a daemon has them. Missing directories are made."""
+    server = settings.server
+    user = privileges.find_user(server)
+    if os.geteuid() == 0:
+        privileges.make_directory(server.data_directory, 0o700, user)
+    with privileges.acting_for(server.data_directory, user):
+        privileges.make_directory(server.data_directory, 0o700, None)
+        storehouse = await Storehouse.open(settings)
+        try:
+            channel = OfflineChannel(storehouse.for_operator())
+            yield channel
+            await channel.finish()
+        finally:
+            await storehouse.close()
 
 
 class OfflineChannel:
@@ -78,7 +84,7 @@ class OfflineChannel:
     async def request(self, verb: str, body: Any = None) -> Any:
         handler = self._handlers.get(verb)
         if handler is None:
-            raise RemoteError("NotRunning", f"pillarbox is not running: {verb} needs the running server")
+            raise RemoteError("NotRunning", f"pillarbox is not running, and {verb} needs it")
         try:
             value = handler(self, _cross(body))
             if hasattr(value, "__await__"):
@@ -113,7 +119,3 @@ def _cross(value: Any) -> Any:
     buffer = bytearray()
     append_frame(buffer, Kind.REPLY, 0, "", value)
     return read_frame(memoryview(buffer)[HEADER:])[3]
-
-
-def _status(settings: Settings) -> dict[str, Any]:
-    return {"version": None, "pid": None, "config": str(settings.path), "ready": False, "processes": []}

@@ -9,6 +9,8 @@ import ctypes
 import os
 import pwd
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pillarbox.config.settings import ServerSettings
@@ -16,7 +18,7 @@ from pillarbox.config.settings import ServerSettings
 _PR_SET_PDEATHSIG = 1
 
 
-class NotAllowed(Exception):
+class NotAllowed(OSError):
     """The process may not go on as who it is; ``str()`` says what to change."""
 
 
@@ -24,16 +26,22 @@ def check_user(server: ServerSettings) -> pwd.struct_passwd | None:
     """The user to become, or None to stay who we are."""
     if os.geteuid() != 0:
         return None
-    if server.user is not None:
-        try:
-            return pwd.getpwnam(server.user)
-        except KeyError:
-            raise NotAllowed(f"server.user: there is no user {server.user!r}") from None
-    if not server.run_as_root:
+    user = find_user(server)
+    if user is None and not server.run_as_root:
         raise NotAllowed(
             "started as root: name an unprivileged user in server.user, or say server.run_as_root = true"
         )
-    return None
+    return user
+
+
+def find_user(server: ServerSettings) -> pwd.struct_passwd | None:
+    """Who server.user is; None when it is not said. Raises NotAllowed when there is no such user."""
+    if server.user is None:
+        return None
+    try:
+        return pwd.getpwnam(server.user)
+    except KeyError:
+        raise NotAllowed(f"server.user: there is no user {server.user!r}") from None
 
 
 def make_directory(path: Path, mode: int, user: pwd.struct_passwd | None) -> None:
@@ -57,6 +65,29 @@ def drop(user: pwd.struct_passwd | None) -> None:
     os.environ["HOME"] = user.pw_dir
     if os.getresuid() != (user.pw_uid,) * 3 or user.pw_uid == 0:
         raise NotAllowed(f"server.user: {user.pw_name!r} is root")
+
+
+@contextmanager
+def acting_for(directory: Path, user: pwd.struct_passwd | None) -> Iterator[None]:
+    """When we are root: files made inside belong to ``user``, else to the directory's owner, and nothing is opened
+    with root's rights in a place that somebody else rules."""
+    uid, gid = (user.pw_uid, user.pw_gid) if user is not None else (0, 0)
+    if os.geteuid() == 0 and user is None and directory.is_dir():
+        status = directory.stat()
+        uid, gid = status.st_uid, status.st_gid
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def end_with_parent(parent: int) -> None:
