@@ -55,6 +55,6 @@ def test_a_tls_client_on_the_starttls_port_is_told_so(shared_daemon: RunningDaem
     with Talk(shared_daemon.submission) as talk:
         talk.send(bytes.fromhex("16030100c2010000be0303") + bytes(64))
         assert talk.reply().startswith("5")
-    closed = shared_daemon.wait_for("session.closed", after=before)
-    about = [line for line in shared_daemon.log()[before:] if line.get("session") == closed["session"]]
-    assert any("TLS" in str(line) for line in about if line["event"] not in {"session.opened", "session.closed"})
+    line = shared_daemon.wait_for("session.tls_hello", after=before)
+    assert line["level"] == "warning"
+    assert "submissions" in line["hint"]
