@@ -1,5 +1,7 @@
 """preparation.py: SASLprep and the key by which logins are compared."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +76,22 @@ def test_case_makes_no_other_login(text: str) -> None:
     except ValueError:
         return
     assert login_key(text.upper()) == key == login_key(key)
+
+
+def test_the_key_of_a_key_is_itself_for_every_character() -> None:
+    """A worker makes the key and the spool process makes it again: they must agree."""
+    checked = 0
+    for number in range(0x110000):
+        character = chr(number)
+        if character.casefold() == character == unicodedata.normalize("NFKC", character):
+            continue  # nothing happens to it
+        try:
+            key = login_key(character)
+        except ValueError:
+            continue
+        assert login_key(key) == key, f"U+{number:04X}"
+        checked += 1
+    assert checked > 5_000
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,24 @@ async def test_what_waits_for_the_disk_is_bounded(monkeypatch: pytest.MonkeyPatc
     assert merged.places["new"] == 2.0
 
 
+async def test_an_attack_within_one_window_cannot_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillarbox.guard.tables.FAILURES_CEILING", 50)
+    clock = FakeClock()
+    ledger, store = await watched(tmp_path, clock)
+    for number in range(300):
+        fail(ledger, clock, f"2001:db8:0:{number:x}::1", "bob", 1, first=number)
+        clock.advance(0.01)
+    await ledger.flush()
+    clock.advance(60)
+    await ledger.flush()
+    rows = await store.read(lambda db: db.execute("SELECT count(*), min(at) FROM failures").fetchone())
+    assert rows == (50, pytest.approx(FakeClock()() + 2.5))
+    assert len(ledger.standings(clock(), 1000)[0]) == 300, "memory has its own ceiling"
+    await ledger.close()
+
+
 async def test_sign_ins_from_one_place_are_written_once_a_minute(tmp_path: Path) -> None:
     clock = FakeClock()
     ledger, store = await watched(tmp_path, clock)

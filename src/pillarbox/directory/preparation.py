@@ -67,4 +67,5 @@ def login_key(login: str) -> str:
     """Two logins are one when their keys are equal. Raises ValueError."""
     if login.isascii() and login.isprintable():
         return login.lower()
-    return prepare(prepare(login).casefold())
+    once = prepare(prepare(login).casefold())
+    return prepare(once.casefold())  # U+03F9 folds to what normalises to what folds again

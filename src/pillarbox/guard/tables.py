@@ -43,6 +43,9 @@ MIGRATIONS = (
     """,
 )
 
+FAILURES_CEILING = 200_000
+"""Failures that stay in the file at most, the latest ones: an attack within one window cannot fill the disk."""
+_TRIM_FAILURES = "DELETE FROM failures WHERE at <= (SELECT at FROM failures ORDER BY at DESC LIMIT 1 OFFSET ?)"
 LOAD_CEILING = 200_000
 """Rows of one table that are loaded at most, the latest ones."""
 PENDING_CEILING = 100_000
@@ -112,6 +115,7 @@ class Deltas:
         if self.expire is not None:
             failures_since, places_since, now, minutes_since = self.expire
             db.execute("DELETE FROM failures WHERE at <= ?", (failures_since,))
+            db.execute(_TRIM_FAILURES, (FAILURES_CEILING,))
             db.execute("DELETE FROM places WHERE at <= ?", (places_since,))
             db.execute("DELETE FROM blocks WHERE until <= ?", (now,))
             db.execute("DELETE FROM quotas WHERE minute < ?", (minutes_since,))
