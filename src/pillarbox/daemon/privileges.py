@@ -5,7 +5,6 @@ ERRORS
     OSError: a directory cannot be made.
 """
 
-import ctypes
 import os
 import pwd
 import signal
@@ -92,6 +91,8 @@ def acting_for(directory: Path, user: pwd.struct_passwd | None) -> Iterator[None
 
 def end_with_parent(parent: int) -> None:
     """This process gets SIGTERM when ``parent`` dies, so that no worker is left behind by a killed supervisor."""
+    import ctypes  # here only: its import wants memory that is writable and executable, which the units forbid
+
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it died before we asked
         os.kill(os.getpid(), signal.SIGTERM)
