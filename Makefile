@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-from
 # what tests, checks and formatting look at
-CODE := src tests $(wildcard bench demo)
+CODE := src tests tools $(wildcard bench demo)
 PYTEST := $(BIN)/python -m pytest
 # Extra arguments for pytest: make test ARGS="-k reply -x"
 ARGS ?=
@@ -74,8 +74,11 @@ cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
 bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
 	$(BIN)/python bench/run.py $(ARGS)
 
-docs: setup  ## write the generated parts of docs/reference anew
-	$(BIN)/python tools/reference.py
+docs: setup  ## write the generated pages of docs/reference anew
+	$(BIN)/python -m pillarbox.config.reference > docs/reference/config.md.new
+	$(BIN)/python -m pillarbox.cli.reference > docs/reference/cli.md.new
+	$(BIN)/python tools/events.py > docs/reference/events.md.new
+	for page in config cli events; do mv docs/reference/$$page.md.new docs/reference/$$page.md; done
 
 build: setup  ## the wheel, and a try of that wheel in a fresh virtual environment
 	rm -rf dist
