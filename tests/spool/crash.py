@@ -164,7 +164,11 @@ def crash_at(step: int, directory: Path) -> list[str]:
         for name in ("fsync", "write", "rename", "open"):
             setattr(os, name, steps.before(getattr(os, name)))
         sent = os.writev  # not one of the steps
-        asyncio.run(work(directory, lambda said: sent(writing, [said.encode(), b"\n"]) and None))
+
+        def say(said: str) -> None:
+            sent(writing, [said.encode(), b"\n"])
+
+        asyncio.run(work(directory, say))
         del system
 
     status = in_child(writing, child)

@@ -55,6 +55,7 @@ class EmbeddedOutbox:
                         break
                     found = await self._search(Search(domains, skip, now, limit - len(granted), octets))
                     if self._dismissed:
+                        self._hand_back(found)
                         raise LeaseLost("the worker ended")
                     granted += [owner.leases.grant(self.worker, lent) for lent in found]
                     octets -= sum(len(lent.content or b"") for lent in found)
@@ -75,6 +76,12 @@ class EmbeddedOutbox:
         finally:
             owner.due.learn(following)
         return found
+
+    def _hand_back(self, found: list[Lent]) -> None:
+        """What a search took out of the due index, and nobody was lent."""
+        for lent in found:
+            for recipient in lent.recipients:
+                self._owner.due.touch(recipient.domain, recipient.due_at)
 
     async def wait_due(self, timeout: float) -> None:
         """See Outbox.wait_due. Domains that the last lease was told to skip do not count."""

@@ -37,11 +37,14 @@ class Space:
         self.exhausted = False
         self.refresh()
 
-    def refresh(self) -> None:
-        """Looks at the file system."""
+    def _look(self) -> None:
         numbers = os.statvfs(self._directory)
         self.free = numbers.f_bavail * numbers.f_frsize
         _FREE.set(self.free)
+
+    def refresh(self) -> None:
+        """Looks at the file system."""
+        self._look()
         # A little more than the reserve before mail is taken again, so that it does not flap.
         was, self.full = self.full, not self.has_room(0, self.min_free // 32 if self.full else 0)
         if self.full and not was:
@@ -62,6 +65,7 @@ class Space:
         """A write failed for want of room, or the next one would."""
         if not self.exhausted:
             self.exhausted = True
+            self._look()
             log.error("spool.exhausted", free=self.free)
 
     def recover(self) -> None:

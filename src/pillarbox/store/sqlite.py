@@ -300,6 +300,8 @@ def translate(error: Exception, path: Path, db: Database | None = None) -> Excep
         return Corrupt(text)
     if isinstance(error, apsw.ConstraintError):
         return Conflict(text)
+    if isinstance(error, apsw.CantOpenError):
+        return StoreError(f"{path}: cannot be opened: {os.strerror(db.system_errno) if db else error}")
     # The driver says only "disk I/O error"; the system's number tells a full disk (or quota) from a broken one.
     if isinstance(error, apsw.IOError) and db is not None and db.system_errno in _NO_ROOM:
         return DiskFull(text)
@@ -329,9 +331,10 @@ def connect(path: Path) -> Database:
             raise StoreError(f"{path}: cannot use a write-ahead log here (a network file system?)")
         for pragma in _PRAGMAS:
             db.execute(pragma)
-    except Exception:
+    except Exception as error:
+        failure = translate(error, path, db)
         db.close()
-        raise
+        raise failure from error
     return db
 
 
@@ -358,13 +361,14 @@ def _open(path: Path, migrations: Sequence[str]) -> Database:
     check_version(apsw.sqlite_lib_version())
     db: Database | None = None
     try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the log takes its mode from it
         db = connect(path)
         migrate(db, path, migrations)
         sync_directory(path.parent)  # a commit syncs the file, not the name by which it is found
         db.execute("PRAGMA cache_size=-16384")  # a whole batch of small messages fits before it is written
         return db
     except Exception as error:
-        failure = translate(error, path, db)
+        failure = translate_os(error, path) if isinstance(error, OSError) else translate(error, path, db)
         if db is not None:
             db.close()
         raise failure from error
@@ -413,7 +417,7 @@ class Damaged:
 async def open_store(path: Path, migrations: Sequence[str]) -> Store:
     """``migrations``: SQL scripts, number 1 first; ``PRAGMA user_version`` holds how many were applied.
 
-    Raises StoreError and its kinds; OSError when the directory cannot be used.
+    Raises StoreError and its kinds.
     """
     loop = asyncio.get_running_loop()
     return Store(path, await loop.run_in_executor(None, _open, path, migrations))

@@ -1,0 +1,187 @@
+"""The embedded spool against a model in memory, through any order of verbs and restarts."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.spool.messages import bounce, envelope, new_id
+
+from pillarbox.message.envelope import Envelope
+from pillarbox.spool.base import (
+    Deferred,
+    Delivered,
+    Failed,
+    Filter,
+    Lease,
+    NewMessage,
+    Outcome,
+    Settlement,
+    State,
+)
+from pillarbox.spool.embedded import EmbeddedSpool, open_spool
+from pillarbox.spool.settings import EmbeddedSettings
+
+DOMAINS = ("one.example", "two.example", "three.example")
+
+
+class Modelled:
+    """One message in the model: its envelope and its recipients that are still here."""
+
+    def __init__(self, made: Envelope, now: float) -> None:
+        self.envelope = made
+        self.waiting = {key: (State.DUE, now) for key in range(len(made.forward_paths))}
+        self.leased: set[int] = set()
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    """Each rule does the same to both and compares what they say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="pb-model"))
+        self.loop = asyncio.new_event_loop()
+        self.now = 1_000.0
+        self.model: dict[str, Modelled] = {}
+        self.out: list[list[Lease]] = []
+        self.spool: EmbeddedSpool = self.do(open_spool(EmbeddedSettings(self.directory, 0), clock=lambda: self.now))
+
+    def do(self, call: Any) -> Any:
+        """Awaits."""
+        return self.loop.run_until_complete(call)
+
+    def teardown(self) -> None:
+        self.do(self.spool.close())
+        self.do(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.directory)
+
+    def add(self, message: NewMessage) -> None:
+        """To the model."""
+        self.model[message.envelope.queue_id] = Modelled(message.envelope, self.now)
+
+    @rule(domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4), ours=st.booleans())
+    def commit(self, domains: list[str], ours: bool) -> None:
+        paths = [f"u{number}@{domain}" for number, domain in enumerate(domains)]
+        message = NewMessage(envelope(*paths, is_bounce=ours, received_at=self.now), b"content")
+        for _ in range(2):
+            self.do(self.spool.commit(message.envelope, message.content))
+        self.add(message)
+
+    @rule(seconds=st.floats(0.0, 500.0))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(limit=st.integers(1, 4), skip=st.frozensets(st.sampled_from(DOMAINS), max_size=2))
+    def lease(self, limit: int, skip: frozenset[str]) -> None:
+        wanted = {}
+        for queue_id, message in self.model.items():
+            keys = {
+                key: due_at
+                for key, (state, due_at) in message.waiting.items()
+                if state is State.DUE and due_at <= self.now and key not in message.leased
+                if message.envelope.forward_paths[key].partition("@")[2] not in skip
+            }
+            if keys:
+                wanted[queue_id] = keys
+        got: list[Lease] = self.do(self.spool.lease(self.now, limit, skip))
+        assert len(got) == min(limit, len(wanted))
+        oldest = sorted(min(keys.values()) for keys in wanted.values())
+        assert sorted(min(r.due_at for r in lease.recipients) for lease in got) == oldest[: len(got)]
+        for lease in got:
+            queue_id = lease.envelope.queue_id
+            assert {r.key: r.due_at for r in lease.recipients} == wanted[queue_id]
+            assert lease.envelope == self.model[queue_id].envelope
+            assert lease.content in (b"content", b"it failed")
+            self.model[queue_id].leased |= wanted[queue_id].keys()
+        self.out.append(got)
+
+    def take(self, number: int) -> list[Lease]:
+        """The leases of one call, chosen by chance."""
+        return self.out.pop(number % len(self.out)) if self.out else []
+
+    @rule(
+        number=st.integers(0, 100),
+        choices=st.lists(st.sampled_from("DdFf-"), min_size=20, max_size=20),
+        again=st.booleans(),
+    )
+    def settle(self, number: int, choices: list[str], again: bool) -> None:
+        for lease in self.take(number):
+            message = self.model[lease.envelope.queue_id]
+            made: dict[int, Outcome] = {}
+            told: tuple[NewMessage, ...] = ()
+            for recipient, choice in zip(lease.recipients, choices, strict=False):
+                message.leased.discard(recipient.key)
+                if choice == "D":
+                    made[recipient.key] = Delivered("250 ok", "hop")
+                    del message.waiting[recipient.key]
+                elif choice in "dF":
+                    made[recipient.key] = Deferred("451", "hop", self.now + 50)
+                    message.waiting[recipient.key] = (State.DUE, self.now + 50)
+                elif choice == "f":
+                    made[recipient.key] = Failed("550", "hop", "5.1.1")
+                    if lease.envelope.is_bounce:
+                        message.waiting[recipient.key] = (State.DEAD, message.waiting[recipient.key][1])
+                    else:
+                        del message.waiting[recipient.key]
+                        told = told or (bounce(f"a@{DOMAINS[0]}", queue_id=new_id()),)
+            if not message.waiting:
+                del self.model[lease.envelope.queue_id]
+            for each in told:
+                self.add(each)
+            for _ in range(1 + again):
+                self.do(self.spool.settle(lease, Settlement(lease.envelope.queue_id, made, told)))
+
+    @rule(number=st.integers(0, 100))
+    def give_back(self, number: int) -> None:
+        for lease in self.take(number):
+            self.do(self.spool.release_lease(lease))
+            self.model[lease.envelope.queue_id].leased -= {r.key for r in lease.recipients}
+
+    @rule(verb=st.sampled_from(["hold", "release", "retry"]), domain=st.sampled_from(DOMAINS))
+    def operate(self, verb: str, domain: str) -> None:
+        changed = []
+        wanted = {State.DUE} if verb != "release" else {State.HELD, State.DEAD}
+        for queue_id, message in sorted(self.model.items()):
+            for key, (state, due_at) in list(message.waiting.items()):
+                if not message.envelope.forward_paths[key].endswith(f"@{domain}"):
+                    continue
+                if state in wanted and key not in message.leased:
+                    message.waiting[key] = (State.HELD, due_at) if verb == "hold" else (State.DUE, self.now)
+                    changed.append(queue_id)
+        got = self.do(getattr(self.spool, verb)(Filter(domain=domain), self.now))
+        assert list(got) == list(dict.fromkeys(changed))
+
+    @rule(number=st.integers(0, 1000))
+    def expunge(self, number: int) -> None:
+        free = sorted(queue_id for queue_id, message in self.model.items() if not message.leased)
+        if free:
+            queue_id = free[number % len(free)]
+            self.do(self.spool.expunge(queue_id))
+            del self.model[queue_id]
+
+    @rule()
+    def restart(self) -> None:
+        """Leases of a process end with it, here as in the model."""
+        self.do(self.spool.close())
+        self.spool = self.do(open_spool(EmbeddedSettings(self.directory, 0), clock=lambda: self.now))
+        for message in self.model.values():
+            message.leased.clear()
+        self.out.clear()
+
+    @invariant()
+    def the_same_is_there(self) -> None:
+        found = {m.envelope.queue_id: m for m in self.do(self.spool.list(Filter(), self.now, 10_000))}
+        assert found.keys() == self.model.keys()
+        for queue_id, message in self.model.items():
+            assert found[queue_id].envelope == message.envelope
+            assert {r.key: (r.state, r.due_at) for r in found[queue_id].recipients} == message.waiting
+            assert found[queue_id].leased == bool(message.leased)
+
+
+TestSpoolMachine = SpoolMachine.TestCase
+TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=40, derandomize=True, deadline=None)

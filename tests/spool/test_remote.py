@@ -1,0 +1,286 @@
+"""The spool behind its service: abilities, broken channels, leases that outlive them, refusals from afar."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from tests.spool.messages import RemoteSpool, envelope, open_remote, opened, settlement, soon
+
+from pillarbox.control.channel import ChannelServer, RemoteError, connect, serve
+from pillarbox.control.link import Link
+from pillarbox.spool import remote as remote_module
+from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Full, LeaseLost, QueueIdTaken, Unavailable
+from pillarbox.spool.embedded import EmbeddedSpool
+from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
+from pillarbox.spool.service import ERRORS, MAX_WRITERS, intake_handlers, outbox_handlers
+
+NOW = 10.0**10
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[EmbeddedSpool]:
+    async with opened(tmp_path / "spool") as spool:
+        yield spool
+
+
+@pytest.fixture
+async def remote(tmp_path: Path) -> AsyncIterator[RemoteSpool]:
+    remote = await open_remote(tmp_path / "spool", 0, lambda: 5_000.0)
+    yield remote
+    await remote.close()
+
+
+class Socket:
+    """A socket's path on which the service comes and goes."""
+
+    def __init__(self, spool: EmbeddedSpool) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="pb")) / "s"
+        self._spool = spool
+        self._server: ChannelServer | None = None
+
+    async def up(self) -> None:
+        """Serves intake and outbox."""
+        handlers = {**intake_handlers(self._spool), **outbox_handlers(self._spool)}
+        self._server = await serve(self.path, lambda peer: handlers, errors=ERRORS)
+
+    async def down(self) -> None:
+        """Ends every channel and refuses new ones."""
+        if self._server is not None:
+            await self._server.close()
+            self._server = None
+
+
+@pytest.fixture
+async def socket(spool: EmbeddedSpool) -> AsyncIterator[Socket]:
+    socket = Socket(spool)
+    await socket.up()
+    yield socket
+    await socket.down()
+
+
+@pytest.fixture
+async def link(socket: Socket) -> AsyncIterator[Link]:
+    link = Link(socket.path, errors=ERRORS)
+    yield link
+    await link.close()
+
+
+async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool) -> None:
+    path = Path(tempfile.mkdtemp(prefix="pb")) / "s"
+    await spool.commit(envelope(queue_id="01SECRET"), b"secret")
+    server = await serve(path, lambda peer: intake_handlers(spool), errors=ERRORS)
+    channel = await connect(path)
+    for verb in outbox_handlers(spool):
+        with pytest.raises(RemoteError) as refused:
+            await channel.request(verb, ["01SECRET", 0])
+        assert refused.value.kind == "unknown_verb"
+    assert {verb.partition(".")[0] for verb in intake_handlers(spool)} == {"intake"}
+    channel.close()
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        [[], b""],
+        [["../../etc/passwd"] * 11, b""],
+        [["ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False], "text, not octets"],
+        [["ID", "a@b", [7], 1.0, 1, False, False, "", "", "", False], b""],
+        [["ID", "a@b", [], 1.0, 1, False, False, "", "", "", False], b""],
+        [["ID", None, ["c@d"], 1.0, 1, False, False, "", "", "", False], b""],
+        [["ID", "a@b", ["c@d"], "soon", 1, False, False, "", "", "", False], b""],
+        [[b"ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False], b""],
+    ],
+)
+async def test_a_malformed_commit_is_refused_and_the_next_one_is_served(
+    spool: EmbeddedSpool, socket: Socket, body: object
+) -> None:
+    channel = await connect(socket.path)
+    with pytest.raises(RemoteError):
+        await channel.request("intake.commit", body)
+    good = ["GOOD", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False]
+    assert await channel.request("intake.commit", [good, b"x"]) is True
+    assert (await spool.depth(0.0)).messages == 1
+    channel.close()
+
+
+async def test_errors_keep_their_kind_across_the_channel(remote: RemoteSpool) -> None:
+    sent = envelope()
+    await remote.commit(sent, b"x")
+    with pytest.raises(QueueIdTaken):
+        await remote.commit(envelope(queue_id=sent.queue_id, login="eve"), b"x")
+    refusing = mock.patch.object(remote.spool.intake, "refusal", return_value=Full("below the reserve"))
+    with refusing, pytest.raises(Full, match="below the reserve"):
+        await remote.commit(envelope(), b"x")
+
+
+async def test_a_refusal_is_known_from_afar_without_asking(remote: RemoteSpool) -> None:
+    assert remote.refusal(1000) is None
+    with mock.patch.object(remote.spool.intake, "refusal", return_value=Full("below the reserve")):
+        await soon(lambda: isinstance(remote.refusal(1), Full))
+    await soon(lambda: remote.refusal(1) is None)
+    assert isinstance(remote.refusal(1 << 60), Full)
+
+
+async def test_without_a_connection_mail_is_refused_after_the_patience(socket: Socket, link: Link) -> None:
+    intake = RemoteIntake(link)
+    assert isinstance(intake.refusal(1), Unavailable), "never connected"
+    await link.start(5.0)
+    assert intake.refusal(1) is None
+    await socket.down()
+    await soon(lambda: not link.connected)
+    assert intake.refusal(1) is None, "it may come back within the patience"
+    with mock.patch.object(remote_module, "PATIENCE", 0.0):
+        assert isinstance(intake.refusal(1), Unavailable)
+        with pytest.raises(Unavailable):
+            await remote_module._ask(link, "intake.commit", None, patience=0.05)
+    await intake.close()
+
+
+async def test_a_commit_waits_for_a_service_that_comes_back(spool: EmbeddedSpool, socket: Socket, link: Link) -> None:
+    intake = RemoteIntake(link)
+    await link.start(5.0)
+    await socket.down()
+    await soon(lambda: not link.connected)
+    committing = asyncio.create_task(intake.commit(envelope(queue_id="01WAITED"), b"x"))
+    await asyncio.sleep(0)
+    await socket.up()
+    await committing
+    assert (await spool.show("01WAITED")).envelope.queue_id == "01WAITED"
+    await intake.close()
+
+
+async def test_a_writer_whose_channel_broke_is_unavailable_and_leaves_no_file(
+    spool: EmbeddedSpool, socket: Socket, link: Link, tmp_path: Path
+) -> None:
+    intake = RemoteIntake(link)
+    await link.start(5.0)
+    writer = intake.writer("01BROKEN")
+    await writer.write(b"x" * (2 * INLINE_LIMIT))
+    await soon(lambda: len(os.listdir(tmp_path / "spool" / "content")) == 1)
+    await socket.down()
+    await socket.up()
+    await soon(lambda: link.connected)
+    with pytest.raises(Unavailable):
+        await writer.write(b"x" * INLINE_LIMIT)
+    with pytest.raises(Unavailable):
+        await writer.commit(envelope(queue_id="01BROKEN"))
+    await writer.abandon()
+    await soon(lambda: os.listdir(tmp_path / "spool" / "content") == [])
+    assert (await spool.depth(0.0)).messages == 0
+    await intake.close()
+
+
+async def test_open_writers_of_a_channel_have_a_ceiling(socket: Socket) -> None:
+    channel = await connect(socket.path, errors=ERRORS)
+    for _ in range(MAX_WRITERS):
+        await channel.request("intake.begin", "01OPEN")
+    with pytest.raises(RemoteError) as refused:
+        await channel.request("intake.begin", "01OPEN")
+    assert refused.value.kind == "Unavailable"
+    channel.note("intake.abandon", 1)
+    await channel.request("intake.begin", "01OPEN")
+    channel.close()
+
+
+async def test_leases_of_a_channel_that_ended_are_free_at_once(spool: EmbeddedSpool, socket: Socket) -> None:
+    await spool.commit(envelope(), b"x")
+    channel = await connect(socket.path)
+    assert len(await channel.request("outbox.lease", [NOW, 10, []])) == 1
+    assert await spool.lease(NOW, 10) == []
+    waiting = asyncio.create_task(spool.wait_due(100))
+    channel.close()
+    await asyncio.wait_for(waiting, 20)
+    assert len(await spool.lease(NOW, 10)) == 1
+
+
+async def test_a_lease_survives_a_broken_channel(spool: EmbeddedSpool, socket: Socket, link: Link) -> None:
+    """A delivery that goes on while the spool restarts is settled, not made twice."""
+    await spool.commit(envelope(), b"x")
+    outbox = RemoteOutbox(link)
+    await link.start(5.0)
+    (lease,) = await outbox.lease(NOW, 10)
+    assert outbox.extend(lease)
+    await socket.down()
+    await soon(lambda: not link.connected)
+    assert not outbox.extend(lease), "nobody can say now"
+    await socket.up()
+    await soon(lambda: link.connected)
+    assert outbox.extend(lease)
+    assert await spool.lease(NOW, 10) == []
+    await outbox.settle(lease, settlement(lease, Delivered("250 ok", "hop")))
+    assert (await spool.depth(0.0)).messages == 0
+    await outbox.close()
+
+
+async def test_a_lease_that_another_worker_has_by_now_is_lost(
+    spool: EmbeddedSpool, socket: Socket, link: Link
+) -> None:
+    await spool.commit(envelope(), b"x")
+    outbox = RemoteOutbox(link)
+    await link.start(5.0)
+    (lease,) = await outbox.lease(NOW, 10)
+    await socket.down()
+    await soon(lambda: len(spool.owner.leases) == 0 and not link.connected)
+    (other,) = await spool.lease(NOW, 10)
+    await socket.up()
+    await soon(lambda: link.connected)
+    assert not outbox.extend(lease)
+    with pytest.raises(LeaseLost):
+        await outbox.settle(lease, settlement(lease, Deferred("451", "hop", NOW + 60)))
+    assert spool.extend(other)
+    await outbox.close()
+
+
+async def test_a_settlement_whose_reply_was_lost_can_be_repeated(
+    spool: EmbeddedSpool, socket: Socket, link: Link
+) -> None:
+    await spool.commit(envelope("a@one.example", "b@one.example"), b"x")
+    outbox = RemoteOutbox(link)
+    await link.start(5.0)
+    (lease,) = await outbox.lease(NOW, 10)
+    done = settlement(lease, Delivered("250 ok", "hop"), Deferred("451", "hop", NOW + 60))
+    await outbox.settle(lease, done)
+    await outbox.settle(lease, done)
+    (recipient,) = (await spool.show(lease.envelope.queue_id)).recipients
+    assert recipient.attempts == 1
+    await outbox.close()
+
+
+async def test_a_worker_that_was_given_up_claims_its_leases_again_or_learns_that_they_are_lost(
+    spool: EmbeddedSpool, socket: Socket, link: Link
+) -> None:
+    await spool.commit(envelope(), b"x")
+    outbox = RemoteOutbox(link)
+    await link.start(5.0)
+    (lease,) = await outbox.lease(NOW, 10)
+    (worker,) = [worker for worker in spool.owner.workers if worker.leases]
+    assert worker.seen is not None
+    worker.seen -= 31.0
+    await spool.owner.tick()
+    (other,) = await spool.lease(NOW, 10)
+    await outbox._look()  # the heartbeat, without waiting 5 s for it
+    assert not outbox.extend(lease)
+    assert spool.extend(other)
+    await outbox.close()
+
+
+async def test_a_lease_is_not_counted_on_when_the_heartbeat_is_old(
+    spool: EmbeddedSpool, socket: Socket, link: Link
+) -> None:
+    await spool.commit(envelope(), b"x")
+    outbox = RemoteOutbox(link)
+    await link.start(5.0)
+    (lease,) = await outbox.lease(NOW, 10)
+    assert outbox.extend(lease)
+    outbox._answered_at -= 25.0
+    assert not outbox.extend(lease)
+    await outbox._look()
+    assert outbox.extend(lease)
+    await outbox.close()
