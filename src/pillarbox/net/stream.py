@@ -19,7 +19,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from pillarbox.net import transport as transports
 from pillarbox.smtp.connection import NEED_DATA, Connection, Limits, LocalProtocolError, Role, Signal
@@ -138,8 +138,8 @@ class SmtpStream(asyncio.Protocol):
     # --- called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- narrows the type; ours are never half ones
-        self._transport = transport
+        # aiofastnet's transports have all the methods of asyncio.Transport, but are no subclass of it
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.peer = (peer[0], peer[1]) if peer else ("", 0)

@@ -119,7 +119,7 @@ async def _fail(asker: Asker, mechanism: str, login: str, reason: str, said_at: 
     """Logs in the fixed form (contrib/fail2ban reads it) and waits for the fixed time."""
     SIGN_INS.add(1, mechanism, "failed")
     site = asker.site.settings
-    asker.log.warning("signin.failed", login=login, reason=reason, mechanism=mechanism)
+    asker.log.warning("signin.failed", login=login, reason=reason, mechanism=mechanism, site=site.name)
     if not asker.admission.begin_delay(asker.address, site):
         raise Refused(replies.TOO_MANY_FAILURES, "too many failed sign-ins wait for their answer", closes=True)
     try:

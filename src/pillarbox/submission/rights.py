@@ -18,10 +18,13 @@ from pillarbox.message.header import HeaderDefect, parse
 from pillarbox.submission import replies
 from pillarbox.submission.replies import Refused
 
+_ASCII_LOWER = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
 
 def may_use(identity: Identity, address: str) -> bool:
     """Whether the address (wire form, any case) is one of the person's own, or in a domain that is theirs."""
-    lowered = address.lower()
+    # ASCII letters only: str.lower() makes a k of the Kelvin sign, and somebody else's address one's own
+    lowered = address.translate(_ASCII_LOWER)
     return lowered in identity.addresses or lowered.rpartition("@")[2] in identity.domains
 
 
