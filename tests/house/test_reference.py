@@ -1,4 +1,4 @@
-"""docs/reference says what the code says: every key, every command, every event, and none that is not there."""
+"""docs/reference says what the code says: every key, every command, and none that is not there."""
 
 import subprocess
 import sys
@@ -10,7 +10,6 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = {
     "config.md": ("-m", "pillarbox.config.reference"),
     "cli.md": ("-m", "pillarbox.cli.reference"),
-    "events.md": ("tools/events.py",),
 }
 
 
