@@ -87,7 +87,7 @@ def _supervise(path: Path, settings: Settings, bound: list[Sockets] | None) -> i
 
 def _sockets(settings: Settings) -> list[Sockets]:
     """From systemd when it passed some (then one worker, unless the file names a number), else bound here."""
-    addresses = list(all_addresses(settings))
+    addresses = all_addresses(settings)
     passed = notify.take_listen_fds(os.environ)
     if not passed:
         return sockets.bind(addresses, settings.server.submission_workers)

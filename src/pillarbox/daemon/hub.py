@@ -23,7 +23,7 @@ ERRORS
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from pillarbox.control.link import Link
 from pillarbox.daemon import paths
 from pillarbox.daemon.metrics import Endpoint, Totals
 from pillarbox.daemon.notify import notify, notify_reloading
+from pillarbox.submission.settings import Address
 from pillarbox.telemetry import counters
 from pillarbox.telemetry.events import get_logger
 
@@ -341,10 +342,10 @@ def keys_that_need_a_restart(old: Settings, new: Settings) -> list[str]:
     return changed
 
 
-def _addresses(settings: Settings, kind: str) -> set[Any]:
+def _addresses(settings: Settings, kind: str) -> set[Address]:
     return {address for site in settings.sites for address in getattr(site, kind)}
 
 
-def all_addresses(settings: Settings) -> Iterable[Any]:
+def all_addresses(settings: Settings) -> list[Address]:
     """Every address to listen on, once, in the order of the file."""
-    return dict.fromkeys(a for site in settings.sites for a in (*site.submission, *site.submissions))
+    return list(dict.fromkeys(a for site in settings.sites for a in (*site.submission, *site.submissions)))

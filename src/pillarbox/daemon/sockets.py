@@ -14,7 +14,7 @@ ERRORS
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pillarbox.submission.settings import Address
 
@@ -58,28 +58,35 @@ def _bind(address: Address, *, shared: bool) -> socket.socket:
     return listening
 
 
-def adopt(descriptors: Iterable[int], addresses: Iterable[Address]) -> Sockets:
+def adopt(descriptors: Iterable[int], addresses: Collection[Address]) -> Sockets:
     """Sockets of socket activation, by the configured address that each is bound to.
 
     Raises:
         OSError: a configured address has no socket, or a socket none of the addresses.
     """
-    wanted = list(addresses)
     adopted: Sockets = {}
-    for descriptor in descriptors:
-        listening = socket.socket(fileno=descriptor)
-        listening.setblocking(False)
-        host, port = listening.getsockname()[:2]
-        match = next((a for a in wanted if (a.host, a.port) == (host, port)), None) or next(
-            (a for a in wanted if a.port == port and a not in adopted), None
-        )
-        if match is None:
-            raise OSError(f"systemd passed a socket on {Address(host, port)}, which no site has")
-        adopted[match] = listening
-    missing = [str(address) for address in wanted if address not in adopted]
-    if missing:
-        raise OSError(f"systemd passed no socket for {', '.join(missing)}")
+    taken = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    try:
+        for listening in taken:
+            listening.setblocking(False)
+            adopted[_address_of(listening, [a for a in addresses if a not in adopted])] = listening
+        missing = [str(address) for address in addresses if address not in adopted]
+        if missing:
+            raise OSError(f"systemd passed no socket for {', '.join(missing)}")
+    except OSError:
+        for listening in taken:
+            listening.close()
+        raise
     return adopted
+
+
+def _address_of(listening: socket.socket, wanted: list[Address]) -> Address:
+    """The configured address that fits best: the same, else one on the same port (a wildcard)."""
+    host, port = listening.getsockname()[:2]
+    for address in sorted(wanted, key=lambda address: address.host != host):
+        if address.port == port:
+            return address
+    raise OSError(f"systemd passed a socket on {Address(host, port)}, which no site has")
 
 
 def describe(sockets: Mapping[Address, socket.socket]) -> str:
