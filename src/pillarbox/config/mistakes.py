@@ -118,7 +118,7 @@ def _choice(complaint: Complaint) -> str:
 
 def _route_kind(complaint: Complaint) -> str:
     kind = complaint.context.get("tag", "?")
-    return f'kind: found "{kind}"; expected "smarthost" or "maildir"{nearest(str(kind), ROUTE_KINDS)}'
+    return f'found "{kind}"; expected "smarthost" or "maildir"{nearest(str(kind), ROUTE_KINDS)}'
 
 
 def _value(complaint: Complaint) -> str:
@@ -140,7 +140,6 @@ _SPECIAL: dict[str, Callable[[Complaint], str]] = {
     "missing": _missing,
     "literal_error": _choice,
     "union_tag_invalid": _route_kind,
-    "union_tag_not_found": _route_kind,
     "value_error": _value,
     "model_type": _table,
     "model_attributes_type": _table,

@@ -352,7 +352,9 @@ def validate(data: Mapping[str, Any]) -> FileTable | list[Complaint]:
         return FileTable.model_validate(data)
     except ValidationError as error:
         return [
-            Complaint(_without_tag(tuple(item["loc"])), item["type"], item["msg"], item["input"], item.get("ctx", {}))
+            Complaint(
+                _path(tuple(item["loc"]), item["type"]), item["type"], item["msg"], item["input"], item.get("ctx", {})
+            )
             for item in error.errors(include_url=False)
         ]
 
@@ -402,8 +404,10 @@ def _form(schema: Mapping[str, Any]) -> str:
     return str(schema.get("format") or schema["type"])
 
 
-def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """pydantic puts the kind of a route into the path; the file has no such level."""
+def _path(path: tuple[str | int, ...], kind: str) -> tuple[str | int, ...]:
+    """pydantic puts the kind of a route into the path, where the file has no level; a wrong kind it leaves out."""
+    if kind == "union_tag_invalid":
+        return (*path, "kind")
     if len(path) > 2 and path[0] == "route" and path[2] in ROUTE_KINDS:
         return path[:2] + path[3:]
     return path

@@ -50,8 +50,6 @@ def _mend(data: dict[str, Any], complaint: Complaint) -> None:
             return
     if complaint.kind == "missing":
         container[last] = f"stand-in-{around[-1]}.invalid"
-    elif complaint.kind.startswith("union_tag"):
-        container[last].pop("kind", None)
     elif isinstance(container, dict):
         container.pop(last, None)
     elif len(complaint.path) > 2 or len(container) == 1:
