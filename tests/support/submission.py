@@ -11,6 +11,7 @@ committed and can be told to refuse, to wait or to lose (the real spool has its 
 
 import asyncio
 import base64
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -44,7 +45,7 @@ class KeepingIntake:
     refuse_at_commit: SpoolError | None = None
     gate: asyncio.Event | None = None  # commit waits for it
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
-    abandoned: int = 0
+    abandoned: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))  # released at each
     largest_write: int = 0
 
     async def commit(self, envelope: Envelope, content: bytes) -> None:
@@ -75,7 +76,7 @@ class KeepingWriter:
         await self._intake.commit(envelope, b"".join(self._chunks))
 
     async def abandon(self) -> None:
-        self._intake.abandoned += 1
+        self._intake.abandoned.release()
 
 
 @dataclass
@@ -103,6 +104,7 @@ class RecordingGuard:
     blocked: Blocked | None = None
     quota: int = 1_000_000
     failures: list[Attempt] = field(default_factory=list)
+    counted: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))  # released at each failure
     successes: list[Attempt] = field(default_factory=list)
 
     def admit(self, address: str, now: float) -> Blocked | None:
@@ -116,6 +118,7 @@ class RecordingGuard:
 
     def failed(self, attempt: Attempt) -> None:
         self.failures.append(attempt)
+        self.counted.release()
 
     def succeeded(self, attempt: Attempt) -> None:
         self.successes.append(attempt)
@@ -207,10 +210,8 @@ class Talker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(OSError):  # the server may have been first
             await self.writer.wait_closed()
-        except OSError:
-            pass  # the server may have been first
 
     def say(self, octets: bytes) -> None:
         self.writer.write(octets)
