@@ -141,12 +141,18 @@ async def measure(options: argparse.Namespace, directory: Path) -> None:
     await link.close()
     await server.communicate(b"")
     cuts = statistics.quantiles(waits, n=1000)
-    print(
-        f"commits/s {len(waits) / took:,.0f}   settled/s {settled['settled'] / took:,.0f}   p50 {cuts[499] * 1e3:.2f} ms"
-        f"   p99 {cuts[989] * 1e3:.2f} ms   max {max(waits) * 1e3:.1f} ms   CPU us/message: producers"
-        f" {own_cpu / len(waits) * 1e6:.0f}, spool {spool_cpu / len(waits) * 1e6:.0f}, delivery"
-        f" {settled['cpu'] / max(settled['settled'], 1) * 1e6:.0f}   fsyncs/s of the disk {fsync_rate(directory):,.0f}"
-    )
+    figures = {
+        "commits/s": f"{len(waits) / took:,.0f}",
+        "settled/s": f"{settled['settled'] / took:,.0f}",
+        "p50 ms": f"{cuts[499] * 1e3:.2f}",
+        "p99 ms": f"{cuts[989] * 1e3:.2f}",
+        "max ms": f"{max(waits) * 1e3:.1f}",
+        "CPU us/message, producers": f"{own_cpu / len(waits) * 1e6:.0f}",
+        "spool": f"{spool_cpu / len(waits) * 1e6:.0f}",
+        "delivery": f"{settled['cpu'] / max(settled['settled'], 1) * 1e6:.0f}",
+        "fsyncs/s of the disk": f"{fsync_rate(directory):,.0f}",
+    }
+    print("   ".join(f"{name} {figure}" for name, figure in figures.items()))
 
 
 def main() -> None:

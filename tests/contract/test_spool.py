@@ -434,6 +434,26 @@ async def test_list_goes_on_after_the_last_one(spool: Spool) -> None:
     assert listed == [each.queue_id for each in sent]
 
 
+async def test_a_verb_reaches_more_messages_than_one_page_or_frame_holds(spool: Spool) -> None:
+    sent = [envelope() for _ in range(1_200)]
+    await asyncio.gather(*(spool.commit(each, b"") for each in sent))
+    names = [each.queue_id for each in sent]
+    assert await spool.hold(Filter(), NOW) == names
+    assert await spool.lease(NOW, 10) == []
+    assert [message.envelope.queue_id for message in await spool.list(Filter(), NOW, 1_100)] == names[:1_100]
+    assert await spool.release(Filter(), NOW) == names
+    assert len(await spool.lease(NOW, 1_200)) == 1_200
+
+
+async def test_messages_with_many_recipients_are_listed_whole(spool: Spool) -> None:
+    paths = tuple(f"{'x' * 50}{number}@{'y' * 50}.example" for number in range(6_000))
+    sent = [envelope(*paths) for _ in range(6)]
+    for each in sent:
+        await spool.commit(each, b"")
+    listed = await spool.list(Filter(), NOW, 10)
+    assert [(message.envelope, len(message.recipients)) for message in listed] == [(each, 6_000) for each in sent]
+
+
 async def test_depth_counts(spool: Spool) -> None:
     empty = await spool.depth(NOW)
     assert (empty.messages, empty.recipients, empty.oldest_at) == (0, {"due": 0, "held": 0, "dead": 0}, None)

@@ -83,6 +83,8 @@ class EmbeddedSpool:
                 await self.owner.tick()
             except (OSError, StoreError) as error:
                 log.error("spool.failed", reason=str(error))
+            except Exception:  # our bug: the heartbeats must be watched all the same
+                log.exception("spool.failed", reason="the watch over disk and workers failed")
 
     def unhealthy_reason(self) -> str | None:
         """See Spool.unhealthy_reason."""

@@ -70,23 +70,30 @@ class EmbeddedLedger:
         return await self._change(RETRY, which, now)
 
     async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
-        """Page by page, so that a verb over a million messages does not keep delivery waiting."""
-        owner = self._owner
         changed: list[str] = []
-        after = ""
-        while True:
-            messages = await owner.read(partial(find, which=which, now=now, after=after, limit=PAGE))
-            if not messages:
-                return changed
-            after = messages[-1][0]
-            async with owner.lending:
-                held = dict(owner.leases.held)
-                ids, domains = await owner.write(
-                    partial(change, verb=verb, which=which, messages=messages, held=held, now=now)
-                )
+        after: str | None = ""
+        while after is not None:
+            ids, after = await self.change_page(verb, which, now, after)
             changed += ids
-            for domain in domains if verb is not HOLD else ():
-                owner.due.touch(domain, now)
+        return changed
+
+    async def change_page(
+        self, verb: Change, which: Filter, now: float, after: str
+    ) -> tuple[Sequence[str], str | None]:
+        """A verb over the next PAGE messages after ``after``, so that one over a million does not keep delivery
+        waiting: the ids changed, and where to go on (None: nowhere)."""
+        owner = self._owner
+        messages = await owner.read(partial(find, which=which, now=now, after=after, limit=PAGE))
+        if not messages:
+            return (), None
+        async with owner.lending:
+            held = dict(owner.leases.held)
+            ids, domains = await owner.write(
+                partial(change, verb=verb, which=which, messages=messages, held=held, now=now)
+            )
+        for domain in domains if verb is not HOLD else ():
+            owner.due.touch(domain, now)
+        return ids, messages[-1][0] if len(messages) == PAGE else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
         """See Ledger.expunge."""

@@ -140,7 +140,7 @@ class Owner:
 
     async def tick(self) -> None:
         """Looks at the disk and at the workers' heartbeats, and forgets what left long ago."""
-        await asyncio.to_thread(self.space.refresh)
+        self.space.learn(await asyncio.to_thread(self.space.look))
         if self.space.full:
             self.space.inside = await self.store.read(_free_inside)
         if self.paused and self.broken is None and self.space.free >= self.space.floor:
@@ -148,7 +148,7 @@ class Owner:
         now = self.loop.time()
         for worker in tuple(self.workers):
             if worker.seen is not None and now - worker.seen > VOID_AFTER and worker.leases:
-                log.warning("worker.lost", worker=worker.name, leases=len(worker.leases))
+                log.warning("worker.lost", who=worker.name, leases=len(worker.leases))
                 self.void(worker)
         if now >= self._rotate_at or len(self._left) > _REMEMBERED:
             self._left, self._left_before = set(), self._left

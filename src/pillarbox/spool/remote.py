@@ -251,8 +251,14 @@ class RemoteLedger:
 
     async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
         """See Ledger.list."""
-        found = await _ask(self._link, "ledger.list", (which, now, limit, after))
-        return [from_body(QueuedMessage, message) for message in found]
+        found: list[QueuedMessage] = []
+        while len(found) < limit:
+            page = await _ask(self._link, "ledger.list", (which, now, limit - len(found), after))
+            if not page:
+                break
+            found += (from_body(QueuedMessage, message) for message in page)
+            after = found[-1].envelope.queue_id
+        return found
 
     async def show(self, queue_id: str) -> QueuedMessage:
         """See Ledger.show."""
@@ -271,7 +277,11 @@ class RemoteLedger:
         return await self._change("ledger.retry", which, now)
 
     async def _change(self, verb: str, which: Filter, now: float) -> Sequence[str]:
-        changed: Sequence[str] = await _ask(self._link, verb, (which, now), repeat=False)
+        changed: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            ids, after = await _ask(self._link, verb, (which, now, after), repeat=False)
+            changed += ids
         return changed
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:

@@ -20,6 +20,7 @@ from pillarbox.spool.base import Filter, Full, LeaseLost, QueueIdTaken, Unavaila
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.intake import EmbeddedWriter
 from pillarbox.spool.lending import EmbeddedOutbox
+from pillarbox.spool.verbs import HOLD, RELEASE, RETRY, Change
 from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
 from pillarbox.store.sqlite import DiskFull, StoreError
 
@@ -36,6 +37,10 @@ ERRORS: tuple[type[Exception], ...] = (
 
 MAX_WRITERS = 512
 """Large contents that one channel may write at a time: each is an open file."""
+
+LIST_PAGE = 200
+LIST_RECIPIENTS = 20_000
+"""Messages and recipients in one reply of ledger.list; a message always comes whole."""
 
 T = TypeVar("T")
 
@@ -195,25 +200,31 @@ def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
 
     async def list_(channel: Channel, body: Any) -> Any:
         which, now, limit, after = body
-        return await ledger.list(from_body(Filter, which), now, limit, after)
+        found = await ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after)
+        room = LIST_RECIPIENTS
+        for number, message in enumerate(found):
+            room -= len(message.recipients) + len(message.envelope.forward_paths)
+            if room < 0:  # a frame has its ceiling; the caller asks for the rest
+                return found[: number + 1] if number == 0 else found[:number]
+        return found
 
     async def expunge(channel: Channel, body: Any) -> None:
         queue_id, bounces = body
         await ledger.expunge(queue_id, tuple(map(unpack_message, bounces)))
 
-    def verb(carry_out: Callable[[Filter, float], Any]) -> Handler:
+    def verb(change: Change) -> Handler:
         async def handle(channel: Channel, body: Any) -> Any:
-            which, now = body
-            return await carry_out(from_body(Filter, which), now)
+            which, now, after = body
+            return await ledger.change_page(change, from_body(Filter, which), now, after)
 
         return handle
 
     return {
         "ledger.list": list_,
         "ledger.show": lambda channel, queue_id: ledger.show(queue_id),
-        "ledger.hold": verb(ledger.hold),
-        "ledger.release": verb(ledger.release),
-        "ledger.retry": verb(ledger.retry),
+        "ledger.hold": verb(HOLD),
+        "ledger.release": verb(RELEASE),
+        "ledger.retry": verb(RETRY),
         "ledger.expunge": expunge,
         "ledger.depth": lambda channel, now: ledger.depth(now),
         "ledger.health": lambda channel, body: spool.unhealthy_reason(),

@@ -21,7 +21,7 @@ log = get_logger("spool")
 
 
 class Space:
-    """The file system of ``directory``; ``refresh`` looks, the rest only remembers."""
+    """The file system of ``directory``; ``look`` asks it, the rest only remembers."""
 
     def __init__(self, directory: Path, min_free: int | None) -> None:
         self._directory = directory
@@ -35,16 +35,17 @@ class Space:
         """Octets free inside the spool's file; told by the owner."""
         self.full = False
         self.exhausted = False
-        self.refresh()
+        self.learn(self.look())
 
-    def _look(self) -> None:
+    def look(self) -> int:
+        """Octets left on the file system. Blocks: a file system can hang."""
         numbers = os.statvfs(self._directory)
-        self.free = numbers.f_bavail * numbers.f_frsize
-        _FREE.set(self.free)
+        return numbers.f_bavail * numbers.f_frsize
 
-    def refresh(self) -> None:
-        """Looks at the file system."""
-        self._look()
+    def learn(self, free: int) -> None:
+        """What look() saw."""
+        self.free = free
+        _FREE.set(free)
         # A little more than the reserve before mail is taken again, so that it does not flap.
         was, self.full = self.full, not self.has_room(0, self.min_free // 32 if self.full else 0)
         if self.full and not was:
@@ -65,7 +66,7 @@ class Space:
         """A write failed for want of room, or the next one would."""
         if not self.exhausted:
             self.exhausted = True
-            self._look()
+            self.free = self.look()
             log.error("spool.exhausted", free=self.free)
 
     def recover(self) -> None:
