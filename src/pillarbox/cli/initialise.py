@@ -1,7 +1,7 @@
 """``pillarbox init``: a first configuration, certificate and user. Never overwrites anything."""
 
-import errno
 import os
+import pwd
 import secrets
 import sys
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from pillarbox.console.operations import NewUser
 T = TypeVar("T")
 
 _SYSTEM = Path("/etc/pillarbox")
+_SERVICE_USER = "pillarbox"
 _PASSWORD_OCTETS = 15
 
 
@@ -96,6 +97,7 @@ def initialise(
     folder = (directory or Path()).absolute()
     files = _Files(folder / "pillarbox.toml", folder / "certificate.pem", folder / "key.pem")
     files.refuse_existing()
+    service_user = _service_user(folder)
     asks = not yes and sys.stdin.isatty() and not password_stdin
     site_name = _answer(asks, "Name of the server", name, "--name", parse_host_name, _guess_name(name))
     next_hop = _answer(asks, "Next hop (HOST[:PORT], or maildir:FOLDER)", relay, "--relay", _relay(relay_tls), None)
@@ -106,7 +108,7 @@ def initialise(
         ports=_ports(ports),
         data_directory=data_directory or _place(folder, "data", "/var/lib/pillarbox"),
         run_directory=run_directory or _place(folder, "run", "/run/pillarbox"),
-        service_user="pillarbox" if folder == _SYSTEM else None,
+        service_user=service_user.pw_name if service_user else None,
     )
     login = _answer(asks, "Login of the first user", user, "--user", str, _first_login(user, yes, site_name))
     text = render(answers)
@@ -116,7 +118,7 @@ def initialise(
         raise CommandError("these answers make no valid configuration:", *map(str, error.mistakes)) from None
     new = _new_user(login, address, site_name)
     password, generated = _password(new, password_file, password_stdin, asks)
-    files.write(text, *make_self_signed(site_name))
+    files.write(text, *make_self_signed(site_name), service_user)
     if new is not None:
         _add_first_user(settings, new, password, generated)
     _next_steps(files)
@@ -135,11 +137,15 @@ class _Files:
             lines = [f"{path} exists already and is never overwritten" for path in there]
             raise CommandError(*lines, "move it away, or name another folder with --directory")
 
-    def write(self, text: str, certificate: bytes, key: bytes) -> None:
-        """Writes all three, the configuration last: with it there, the others are."""
+    def write(self, text: str, certificate: bytes, key: bytes, reader: pwd.struct_passwd | None) -> None:
+        """Writes all three, the configuration last: with it there, the others are. ``reader``'s group may read the
+        key."""
         try:
             self.settings.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _write_new(self.key, key, 0o600)
+            if reader is not None:
+                os.chown(self.key, -1, reader.pw_gid)
+                self.key.chmod(0o640)
             _write_new(self.certificate, certificate, 0o644)
             _write_new(self.settings, text.encode(), 0o644)
         except OSError as error:
@@ -148,6 +154,19 @@ class _Files:
             ) from None
         for path in (self.settings, self.certificate, self.key):
             remark(f"wrote {path}")
+
+
+def _service_user(folder: Path) -> pwd.struct_passwd | None:
+    """Whom the server becomes when its configuration is the system's."""
+    if folder != _SYSTEM or os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(_SERVICE_USER)
+    except KeyError:
+        raise CommandError(
+            f"there is no user {_SERVICE_USER} for the server to run as",
+            f"make it first: useradd --system --shell /usr/sbin/nologin {_SERVICE_USER}",
+        ) from None
 
 
 def _write_new(path: Path, octets: bytes, mode: int) -> None:
@@ -251,13 +270,9 @@ def _add_first_user(settings: Settings, new: NewUser, password: str, generated: 
 
     try:
         run(work())
-    except OSError as error:
-        where = error.filename or settings.server.data_directory
-        reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
-        raise CommandError(
-            f"the user {new.login} was not added: {where}: {reason}",
-            "put that right, then: pillarbox user add",
-        ) from None
+    except CommandError as error:
+        lines = (f"the user {new.login} was not added:", *error.lines)
+        raise CommandError(*lines, f"put that right, then: pillarbox user add {new.login}") from None
     remark(f"added {new.login}, who may send from {', '.join(new.addresses)}")
     if generated:
         remark(f"their password, shown this once: {password}")
