@@ -37,7 +37,6 @@ sign_ins, violations (commands pipelined without PIPELINING, content before 354,
 import asyncio
 import base64
 import binascii
-import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -205,6 +204,7 @@ class NextHop:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        raw = writer.transport
         self._tasks.add(task)
         self.connections += 1
         self.open_now += 1
@@ -218,9 +218,11 @@ class NextHop:
             conversation.leave_transaction()
             self.open_now -= 1
             self._tasks.discard(task)
+            # not wait_closed: after a failed handshake nobody tells the writer that its transport is gone
             writer.transport.abort()
-            with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError, asyncio.CancelledError):
-                await writer.wait_closed()
+            raw.abort()
+            for _ in range(3):
+                await asyncio.sleep(0)
             self.note()
 
 

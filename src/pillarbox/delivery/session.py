@@ -107,13 +107,15 @@ async def open_session(
         where = "setting up the session"
         abilities = await setup.run()
     except (ConnectionLost, OSError) as error:
-        # OSError covers ssl.SSLError, whose text is the library's and says which check failed
-        reason = f"{_status_of(error, connected=stream is not None)} {where}: {_words(error)}"
+        # OSError covers ssl.SSLError
+        reason = f"{_status_of(error, connected=stream is not None)} {where}: {_words(error, server_name(route))}"
     except DeadlineExceeded:
         reason = f"{'4.4.2' if stream is not None else '4.4.1'} no answer in time while {where}"
     except (RemoteProtocolError, LocalProtocolError) as error:
         reason = f"4.5.0 the next hop broke the protocol while {where}: {error}"
-    except (PinMismatch, _Refused) as error:
+    except PinMismatch as error:
+        reason = f"4.7.5 {error}"
+    except _Refused as error:
         reason = str(error)
     except TlsSettingsError as error:
         reason = f"4.3.5 {error}"
@@ -132,9 +134,9 @@ def _status_of(error: Exception, *, connected: bool) -> str:
     return "4.4.2" if connected else "4.4.1"
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception, name: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
+        return f"the certificate is not trusted for {name}: {error.verify_message}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
