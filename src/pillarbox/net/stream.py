@@ -16,6 +16,7 @@ MUST NOT IMPORT sessions or policies; it knows no reply but those handed to it.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -374,6 +375,8 @@ def _in_words(exc: BaseException | None) -> str:
         return "the peer closed the connection"
     if isinstance(exc, ConnectionResetError):
         return "the peer reset the connection"
+    if isinstance(exc, OSError) and exc.errno and exc.errno > 0:
+        return os.strerror(exc.errno).lower()  # the loop's own strerror says only which call failed
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
     return str(exc) or type(exc).__name__

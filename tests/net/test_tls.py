@@ -1,0 +1,43 @@
+"""Server contexts: what is refused, in which words, and what is offered."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from tests.support.certs import Authority
+
+from pillarbox.net.tls import CertificateError, ListenerTls, server_context
+
+
+def test_key_of_another_certificate_is_refused_by_name(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, two = authority.issue("a.example"), authority.issue("b.example")
+    with pytest.raises(CertificateError, match="does not belong to the certificate") as caught:
+        server_context(one.certificate, two.key, ListenerTls())
+    assert str(two.key) in str(caught.value)
+
+
+def test_files_that_are_missing_or_no_pem_are_named(tmp_path: Path) -> None:
+    issued = Authority(tmp_path).issue("a.example")
+    with pytest.raises(CertificateError, match=r"missing\.pem: No such file"):
+        server_context(tmp_path / "missing.pem", issued.key, ListenerTls())
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate here")
+    with pytest.raises(CertificateError, match="not a PEM certificate chain"):
+        server_context(junk, issued.key, ListenerTls())
+    with pytest.raises(CertificateError, match="CA certificates"):
+        server_context(issued.certificate, issued.key, ListenerTls(client_ca=junk))
+    with pytest.raises(CertificateError, match="no cipher"):
+        server_context(issued.certificate, issued.key, ListenerTls(ciphers="NONSENSE"))
+
+
+def test_context_offers_no_old_version_and_no_tickets(tmp_path: Path) -> None:
+    issued = Authority(tmp_path).issue("a.example")
+    context = server_context(issued.certificate, issued.key, ListenerTls())
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.num_tickets == 0
+    assert context.verify_mode is ssl.CERT_NONE
+    strict = ListenerTls(ssl.TLSVersion.TLSv1_3, client_ca=issued.ca)
+    context = server_context(issued.certificate, issued.key, strict)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert context.verify_mode is ssl.CERT_OPTIONAL
