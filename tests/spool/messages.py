@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -106,7 +105,7 @@ async def open_remote(directory: Path, min_free: int, clock: Callable[[], float]
     """The spool in this process behind its service on a real socket."""
     spool = await open_spool(EmbeddedSettings(directory, min_free), clock=clock)
     handlers = {**intake_handlers(spool), **outbox_handlers(spool), **ledger_handlers(spool)}
-    path = Path(tempfile.mkdtemp(prefix="pb")) / "s"  # a socket's path must be short
+    path = directory.parent / "s"  # a socket's path must be short
     server = await serve(path, lambda peer: handlers, errors=ERRORS)
     link = Link(path, errors=ERRORS)
     remote = RemoteSpool(spool, server, link, path)

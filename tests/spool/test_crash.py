@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,7 @@ async def test_commits_that_go_on_while_the_spool_process_is_killed_are_neither_
     tmp_path: Path,
 ) -> None:
     """Four producers outlive three kills of the spool's process: each 250 is one message."""
-    socket = Path(tempfile.mkdtemp(prefix="pb")) / "s"
+    socket = tmp_path / "s"
     link = Link(socket, errors=ERRORS)
     intake = RemoteIntake(link)
     acknowledged: list[str] = []

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from unittest import mock
@@ -37,8 +36,8 @@ async def remote(tmp_path: Path) -> AsyncIterator[RemoteSpool]:
 class Socket:
     """A socket's path on which the service comes and goes."""
 
-    def __init__(self, spool: EmbeddedSpool) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="pb")) / "s"
+    def __init__(self, spool: EmbeddedSpool, path: Path) -> None:
+        self.path = path
         self._spool = spool
         self._server: ChannelServer | None = None
 
@@ -55,8 +54,8 @@ class Socket:
 
 
 @pytest.fixture
-async def socket(spool: EmbeddedSpool) -> AsyncIterator[Socket]:
-    socket = Socket(spool)
+async def socket(spool: EmbeddedSpool, tmp_path: Path) -> AsyncIterator[Socket]:
+    socket = Socket(spool, tmp_path / "s")
     await socket.up()
     yield socket
     await socket.down()
@@ -69,8 +68,8 @@ async def link(socket: Socket) -> AsyncIterator[Link]:
     await link.close()
 
 
-async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool) -> None:
-    path = Path(tempfile.mkdtemp(prefix="pb")) / "s"
+async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool, tmp_path: Path) -> None:
+    path = tmp_path / "s"
     await spool.commit(envelope(queue_id="01SECRET"), b"secret")
     server = await serve(path, lambda peer: intake_handlers(spool), errors=ERRORS)
     channel = await connect(path)
