@@ -12,7 +12,7 @@ from pathlib import Path
 from pillarbox.config import ConfigError, Settings, load
 from pillarbox.daemon import loop, notify, privileges, sockets
 from pillarbox.daemon.hub import all_addresses
-from pillarbox.daemon.process import run_role
+from pillarbox.daemon.process import in_words, run_role
 from pillarbox.daemon.roles import OPERATOR_VERBS, ROLES
 from pillarbox.daemon.sockets import Sockets
 from pillarbox.daemon.supervisor import Supervisor
@@ -42,7 +42,7 @@ def serve(settings_path: Path, role: str | None = None, worker: int = 0) -> int:
             raise privileges.NotAllowed(f"a single role is not started as root: start it as {user.pw_name!r}")
         return min(run_role(role, worker, path, ROLES[role]), 1)
     except (ConfigError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(in_words(error), file=sys.stderr)
         return 1
 
 

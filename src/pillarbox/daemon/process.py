@@ -105,7 +105,7 @@ async def _run_role(name: str, worker: int, path: Path, make: Make) -> int:
     try:
         return await process.run()
     except (CannotStart, OSError) as error:
-        log.error("role.failed", reason=str(error))
+        log.error("role.failed", reason=in_words(error))
         return EX_CONFIG if not process.started else 1
     except Exception:
         log.exception("role.failed", reason="bug")
@@ -144,6 +144,13 @@ def _configure_log(settings: Settings, name: str, worker: int) -> None:
         role=name,
         worker=worker,
     )
+
+
+def in_words(error: Exception) -> str:
+    """The error's text, without the number that Python puts before an operating system's."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 class RoleProcess:
