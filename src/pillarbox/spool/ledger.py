@@ -23,6 +23,8 @@ from pillarbox.store.sqlite import Database
 
 _COUNTED_FOR = 20
 """A count is used again for so many times what it cost: counting never takes more than a twentieth."""
+_CHEAP = 10_000
+"""Messages up to which every count is a fresh one."""
 
 
 class EmbeddedLedger:
@@ -125,5 +127,6 @@ class EmbeddedLedger:
         began = loop.time()
         if began >= self._count_again_at:
             self._messages, self._recipients, self._oldest_at = await self._owner.read(count)
-            self._count_again_at = loop.time() + _COUNTED_FOR * max(loop.time() - began - 0.005, 0.0)
+            if self._messages > _CHEAP:
+                self._count_again_at = loop.time() + _COUNTED_FOR * (loop.time() - began)
         return Depth(self._messages, dict(self._recipients), self._oldest_at, self._owner.space.free)
