@@ -62,8 +62,7 @@ def test_the_smallest_file_and_its_defaults() -> None:
     assert settings.delivery.routes == (SmarthostRoute(("*",), "mx.example.org", 25),)
 
 
-def test_every_key_reaches_its_room() -> None:
-    text = """\
+EVERYTHING = """\
 [server]
 data_directory = "data"
 run_directory = "/run/p"
@@ -125,7 +124,10 @@ lifetime = "1h"
 kind = "maildir"
 path = "out"
 """ % ("0" * 62)
-    settings: Settings = parse(text, HERE)
+
+
+def test_every_key_reaches_its_room() -> None:
+    settings: Settings = parse(EVERYTHING, HERE)
     assert settings.server.data_directory == Path("/etc/pillarbox/data")
     assert (settings.server.submission_workers, settings.server.delivery_workers) == (3, 2)
     assert settings.server.drain_time == 60

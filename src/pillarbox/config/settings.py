@@ -25,6 +25,8 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
+    """The log: its form and the least level that is written."""
+
     form: str  # "json" or "readable"
     level: str
 

@@ -1,0 +1,83 @@
+"""`pillarbox user` on the files of a server that does not run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+
+def test_an_account_from_add_to_remove(run: Run, site: Path) -> None:
+    config = ("-c", site)
+    added = run("user", "add", "ada", "-a", "ada@example.org", "--password-stdin", *config, stdin="correct horse\n")
+    assert (added.code, added.out) == (0, "")
+    assert "added ada" in added.err
+    listed = json.loads(run("user", "list", "--json", *config).out)
+    assert [(user["login"], user["addresses"], user["disabled"]) for user in listed] == [
+        ("ada", ["ada@example.org"], False)
+    ]
+    assert "hash" not in json.dumps(listed)
+    assert run("user", "disable", "ada", *config).code == 0
+    assert json.loads(run("user", "show", "ADA", "--json", *config).out)["disabled"] is True
+    assert run("user", "enable", "ada", *config).code == 0
+    assert "active" in run("user", "show", "ada", *config).out
+    changed = run("user", "password", "ada", "--password-stdin", *config, stdin="another one\n")
+    assert changed.code == 0
+    refused = run("user", "remove", "ada", *config)
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert run("user", "remove", "ada", "--yes", *config).code == 0
+    assert run("user", "list", *config).err == "no accounts; add one with `pillarbox user add`\n"
+
+
+def test_the_same_login_twice(run: Run, site: Path) -> None:
+    arguments = ("user", "add", "ada@example.org", "--password-stdin", "-c", site)
+    assert run(*arguments, stdin="correct horse\n").code == 0
+    done = run(*arguments, stdin="correct horse\n")
+    assert done.code == 1
+    assert "there is a user ada@example.org already" in done.err
+
+
+@pytest.mark.parametrize("verb", ["show", "disable", "enable", "remove", "password"])
+def test_an_unknown_user(run: Run, site: Path, verb: str) -> None:
+    more = {"remove": ["--yes"], "password": ["--password-stdin"]}.get(verb, [])
+    done = run("user", verb, "nobody", *more, "-c", site, stdin="correct horse\n")
+    assert done.code == 1
+    assert done.err == "error: there is no user nobody; see `pillarbox user list`\n"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "words"),
+    [("", "the password is empty"), ("\n", "the password is empty"), ("x" * 2000 + "\n", "longer than 1024")],
+)
+def test_a_password_that_is_none(run: Run, site: Path, stdin: str, words: str) -> None:
+    done = run("user", "add", "ada@example.org", "--password-stdin", "-c", site, stdin=stdin)
+    assert done.code == 1
+    assert words in done.err
+
+
+def test_a_user_without_an_address(run: Run, site: Path) -> None:
+    done = run("user", "add", "ada", "--password-stdin", "-c", site, stdin="correct horse\n")
+    assert done.code == 2
+    assert "which addresses may ada send from" in done.err
+
+
+def test_an_address_that_is_none(run: Run, site: Path) -> None:
+    done = run("user", "add", "ada", "-a", "not an address", "--password-stdin", "-c", site, stdin="correct horse\n")
+    assert done.code == 1
+    assert "not an address" in done.err
+
+
+def test_no_terminal_to_ask_for_a_password(run: Run, site: Path) -> None:
+    done = run("user", "add", "ada@example.org", "-c", site)
+    assert done.code == 2
+    assert "--password-stdin" in done.err
+
+
+def test_status_and_reload_need_the_daemon(run: Run, site: Path) -> None:
+    for command in ("status", "reload"):
+        done = run(command, "-c", site)
+        assert done.code == 1
+        assert done.err == (
+            f"error: pillarbox is not running, and {command} needs it; start it with `pillarbox serve`\n"
+        )
