@@ -58,6 +58,7 @@ class MemoryOutbox:
         self.history: list[tuple[str, str, Outcome]] = []
         self.released: list[Lease] = []
         self.skips: list[frozenset[str]] = []
+        self.lent: list[str] = []
         self.lease_errors: list[Exception] = []
         self.settle_errors: list[Exception] = []
         self.changed = asyncio.Event()
@@ -127,6 +128,7 @@ class MemoryOutbox:
                 )
                 self.leased[lease.lease_id] = lease
                 leases.append(lease)
+                self.lent.append(ident)
         return leases
 
     async def wait_due(self, timeout: float) -> None:

@@ -236,11 +236,16 @@ class Hop:
         carrier: Carrier | None = None
         try:
             while True:
+                fresh = carrier is None
                 if carrier is None:
                     carrier = await self._connect()
                     if carrier is None:
                         return
-                consignment = self._next() or await self._wait()
+                consignment = self._next()
+                if fresh:
+                    self.grow()  # it works: the others may come as well
+                if consignment is None:
+                    consignment = await self._wait()
                 if consignment is None or not await self._carry(carrier, consignment):
                     closing, carrier = carrier, None
                     self._open -= 1
@@ -273,7 +278,6 @@ class Hop:
             _log.info("next_hop.resumed", next_hop=self.name)
             self._failures = 0
             self.resumes_at = 0.0
-        self.grow()
         return carrier
 
     def _next(self) -> Consignment | None:
