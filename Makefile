@@ -26,8 +26,8 @@ setup: $(STAMP)  ## the virtual environment in .venv, from the lock file with ha
 $(STAMP): requirements-dev.lock pyproject.toml tools/retry
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pillarbox needs Python 3.11 or newer (make setup PYTHON=python3.12)")'
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	tools/retry $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	tools/retry $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup  ## start a server, send through both ports, show every step; with a terminal it stays up
