@@ -1,5 +1,6 @@
 """Fixtures of every test: certificates made once per run, a fake clock, a small name server."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from tests.support.clients import sample_message
 from tests.support.clock import FakeClock
 from tests.support.nameserver import NameServer
 
-# The same examples on every machine, every time; time never decides a test.
-settings.register_profile("deterministic", derandomize=True, deadline=None)
-settings.load_profile("deterministic")
+# The same examples on every machine, every time; time never decides a test. `make fuzz` looks for new ones.
+exploring = "PILLARBOX_FUZZ_EXAMPLES" in os.environ
+settings.register_profile("pillarbox", derandomize=not exploring, deadline=None)
+settings.load_profile("pillarbox")
 
 
 @pytest.fixture(scope="session")
