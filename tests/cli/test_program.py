@@ -14,7 +14,7 @@ from pillarbox.cli.framework import help_pages
 from pillarbox.cli.reference import render
 
 COMMANDS = [name.split(" ")[1:] for name, _ in help_pages(app, "pillarbox")]
-GROUPS = (["user"], ["queue"], ["guard"], ["config"], [])
+GROUPS: tuple[list[str], ...] = (["user"], ["queue"], ["guard"], ["config"], [])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -33,7 +33,7 @@ def test_version(run: Run) -> None:
 
 
 def test_python_m_is_the_same(tmp_path: Path) -> None:
-    command = [PROGRAM.parent / "python", "-m", "pillarbox", "version"]
+    command = [str(PROGRAM.parent / "python"), "-m", "pillarbox", "version"]
     assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60).stdout == b"pillarbox 0.1.0\n"
 
 

@@ -1,0 +1,186 @@
+"""What check finds on the machine: certificates, keys, folders, ports, secrets."""
+
+import datetime
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from tests.support.certs import Authority, Issued
+
+from pillarbox.config import check_files, parse
+from pillarbox.config.files import check_ports
+from pillarbox.config.settings import Settings
+from pillarbox.delivery.settings import AuthSettings, SmarthostRoute
+from pillarbox.doctor.report import Finding, Severity
+from pillarbox.submission.settings import Address
+
+Make = Callable[[Issued], Settings]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Settings of a site with this certificate."""
+
+    def settings(issued: Issued) -> Settings:
+        text = (
+            '[server]\ndata_directory = "data"\nrun_directory = "run"\n[spool]\nmin_free = 0\n'
+            '[[site]]\nname = "mail.example.org"\nsubmissions = ["127.0.0.1:5465"]\n'
+            f'certificate = "{issued.certificate}"\nkey = "{issued.key}"\n'
+            '[[route]]\nkind = "maildir"\npath = "out"\n'
+        )
+        return parse(text, tmp_path / "pillarbox.toml")
+
+    return settings
+
+
+def errors(settings: Settings) -> list[Finding]:
+    return [finding for finding in check_files(settings, ports=False) if finding.severity is Severity.ERROR]
+
+
+def words(settings: Settings) -> str:
+    return "\n".join(map(str, check_files(settings, ports=False)))
+
+
+def test_a_good_pair(make: Make, authority: Authority) -> None:
+    assert errors(make(authority.issue("mail.example.org"))) == []
+
+
+def test_expired_fails_the_check_and_does_not_keep_the_server_from_starting(make: Make, authority: Authority) -> None:
+    found = errors(make(authority.issue("mail.example.org", not_after=-datetime.timedelta(hours=1))))
+    assert len(found) == 1
+    assert "expired on" in found[0].message
+    assert not found[0].blocks
+
+
+def test_expiring_and_not_yet_valid(make: Make, authority: Authority) -> None:
+    soon = authority.issue("mail.example.org", not_after=datetime.timedelta(days=5, hours=1))
+    assert "in 5 days" in words(make(soon))
+    later = authority.issue("mail.example.org", not_before=datetime.timedelta(days=2))
+    assert "is valid from" in str(errors(make(later))[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("mail.example.org", True),
+        ("*.example.org", True),
+        ("*.org", False),
+        ("example.org", False),
+        ("*.mail.example.org", False),
+    ],
+)
+def test_names(make: Make, authority: Authority, name: str, right: bool) -> None:
+    assert ("is not for mail.example.org" in words(make(authority.issue(name)))) is not right
+
+
+def test_a_key_of_another_certificate_blocks(make: Make, authority: Authority) -> None:
+    issued = replace(authority.issue("mail.example.org"), key=authority.issue("mail.example.org").key)
+    found = errors(make(issued))
+    assert [finding.blocks for finding in found] == [True]
+    assert "does not belong" in found[0].message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not PEM", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
+def test_files_that_are_no_pem(make: Make, authority: Authority, tmp_path: Path, content: bytes) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_bytes(content)
+    issued = authority.issue("mail.example.org")
+    assert "holds no private key" in str(errors(make(replace(issued, key=wrong)))[0])
+    assert "holds no certificate" in str(errors(make(replace(issued, certificate=wrong)))[0])
+
+
+def test_an_encrypted_key(make: Make, authority: Authority, tmp_path: Path) -> None:
+    issued = authority.issue("mail.example.org")
+    key = load_pem_private_key(issued.key.read_bytes(), None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+    assert "is encrypted" in str(errors(make(replace(issued, key=locked)))[0])
+
+
+def test_files_that_are_not_there_or_are_folders(make: Make, authority: Authority, tmp_path: Path) -> None:
+    issued = authority.issue("mail.example.org")
+    assert "does not exist" in str(errors(make(replace(issued, key=tmp_path / "gone")))[0])
+    assert "Is a directory" in str(errors(make(replace(issued, key=tmp_path)))[0])
+
+
+def test_a_key_that_everybody_can_read(make: Make, authority: Authority) -> None:
+    issued = authority.issue("mail.example.org")
+    settings = make(issued)
+    issued.key.chmod(0o640)
+    assert "everybody on" not in words(settings)
+    issued.key.chmod(0o644)
+    assert "everybody on this machine can read the key" in words(settings)
+    issued.key.chmod(0o660)
+    assert "others than its owner can change the key" in words(settings)
+
+
+def test_a_file_where_a_folder_should_be(make: Make, authority: Authority, tmp_path: Path) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    (tmp_path / "data").touch()
+    found = errors(settings)
+    assert "data cannot be" in found[0].message
+    assert found[0].blocks
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with another user's eyes")
+def test_folders_are_looked_at_with_the_eyes_of_the_servers_user(
+    make: Make, authority: Authority, tmp_path: Path
+) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    settings = replace(settings, server=replace(settings.server, user="nobody"))
+    (tmp_path / "data").mkdir(mode=0o700)
+    assert "is not writable by nobody" in "\n".join(map(str, errors(settings)))
+    os.chown(tmp_path / "data", 65534, -1)
+    assert "data is not writable" not in words(settings)
+
+
+def test_a_user_that_is_not_there(make: Make, authority: Authority) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    settings = replace(settings, server=replace(settings.server, user="no-such-user"))
+    assert 'there is no user "no-such-user"' in "\n".join(map(str, errors(settings)))
+
+
+def test_too_little_room(make: Make, authority: Authority) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    settings = replace(settings, spool=replace(settings.spool, min_free=1 << 60))
+    assert "answered 452" in str(errors(settings)[0])
+
+
+def test_secrets_of_routes(make: Make, authority: Authority, tmp_path: Path) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    empty = tmp_path / "empty"
+    empty.touch(0o600)
+
+    def with_auth(auth: AuthSettings) -> Settings:
+        route = SmarthostRoute(("example.net",), "mx.example.org", 587, auth=auth)
+        return replace(settings, delivery=replace(settings.delivery, routes=(route,)))
+
+    assert "is empty" in str(errors(with_auth(AuthSettings("PLAIN", "u", empty)))[0])
+    assert "does not exist" in str(errors(with_auth(AuthSettings("PLAIN", "u", tmp_path / "gone")))[0])
+    program = AuthSettings("PLAIN", "u", None, ("no-such-program",))
+    assert "there is no program no-such-program" in str(errors(with_auth(program))[0])
+    assert 'no route has domains = ["*"]' in words(with_auth(program))
+
+
+def test_ports(make: Make, authority: Authority) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        taken = replace(settings.sites[0], submissions=(Address("127.0.0.1", port), Address("192.0.2.99", port)))
+        found = check_ports(replace(settings, sites=(taken,)))
+    assert [finding.severity for finding in found] == [Severity.ERROR, Severity.ERROR]
+    assert "in use by another program" in found[0].message
+    assert "is no address of this machine" in found[1].message
+    free = check_ports(replace(settings, sites=(replace(taken, submissions=(Address("127.0.0.1", port),)),)))
+    assert [finding.message for finding in free] == ["free"]
