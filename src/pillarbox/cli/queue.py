@@ -293,7 +293,7 @@ def delete(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Delete messages: either their senders get a bounce, or (--silent) nobody is told. It is logged who did it."""
+    """Delete messages: either their senders get a bounce, or (--silent) nobody is told."""
     if bounce == silent:
         raise UsageError("say one of --bounce (the sender is told) and --silent (nobody is told)")
     which = _filter(ids, sender, recipient, domain, login, state, age)
