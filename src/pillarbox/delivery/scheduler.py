@@ -19,6 +19,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from time import monotonic
 from typing import Final
 
@@ -108,8 +109,8 @@ class Scheduler:
         self.apply(settings)
 
     def apply(self, settings: DeliverySettings) -> None:
-        """Takes new settings. Queued messages go on under the settings they were leased with; certificates, CA
-        files and secrets are read anew for every connection opened from now on."""
+        """Takes new settings and reads CA and certificate files anew. Messages in hand go on under the settings that
+        they were leased with, over the connections of those."""
         self._settings = settings
         self._routes = RouteTable(settings.routes)
         self._pool.connections = settings.concurrency
@@ -271,6 +272,7 @@ class Scheduler:
 
     def _opens_session(self, route: SmarthostRoute) -> Callable[[], Awaitable[Carrier]]:
         settings = self._settings
+        context = cache(partial(client_context, route))  # reading the system's CAs costs 10 ms and more
 
         async def open_carrier() -> Carrier:
             return await open_session(
@@ -278,7 +280,7 @@ class Scheduler:
                 host=settings.host,
                 outbox=self._outbox,
                 secrets=self._secrets,
-                context=lambda: client_context(route),
+                context=context,
                 connect_timeout=settings.connect_timeout,
             )
 
