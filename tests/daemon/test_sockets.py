@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from tests.support.daemon import free_ports
@@ -105,8 +106,13 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(
     assert notify.watchdog_interval() == interval
 
 
-def test_a_service_manager_that_is_not_there_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
-    notify.notify("READY=1")
+def test_a_service_manager_that_is_not_there_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    notify.notify("lost")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notify.notify("READY=1", "MAINPID=5")
+        assert manager.recv(100) == b"READY=1\nMAINPID=5"
+    notify.notify("lost too")
     monkeypatch.delenv("NOTIFY_SOCKET")
-    notify.notify("READY=1")
+    notify.notify("to nobody")

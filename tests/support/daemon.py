@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.certs import Authority
+from tests.support.certs import Authority, Issued
 
 from pillarbox.control.channel import connect
 
@@ -194,35 +194,8 @@ def start_daemon(
         maildir=directory / "maildir",
         log_path=directory / "pillarbox.log",
     )
-    if routes is None:
-        routes = f'[[route]]\nkind = "maildir"\npath = "{daemon.maildir}"\n'
-    daemon.config.write_text(
-        "\n".join(
-            (
-                "[server]",
-                f'data_directory = "{daemon.data_dir}"',
-                f'run_directory = "{run_dir}"',
-                f"run_as_root = {'true' if os.geteuid() == 0 else 'false'}",
-                *_unless("submission_workers", server, "submission_workers = 1"),
-                *_unless("drain_time", server, 'drain_time = "10s"'),
-                *server,
-                "[log]",
-                'form = "json"',
-                'level = "debug"',
-                "[metrics]",
-                f'listen = "127.0.0.1:{metrics}"',
-                "[[site]]",
-                f'name = "{SITE}"',
-                f'submission = ["127.0.0.1:{submission}"]',
-                f'submissions = ["127.0.0.1:{submissions}"]',
-                f'certificate = "{issued.certificate}"',
-                f'key = "{issued.key}"',
-                *site,
-                routes,
-                extra,
-            )
-        )
-    )
+    tables = routes if routes is not None else f'[[route]]\nkind = "maildir"\npath = "{daemon.maildir}"\n'
+    daemon.config.write_text(_configuration(daemon, issued, server, site, tables + "\n" + extra))
 
     def end() -> None:
         if daemon.process is not None and daemon.process.poll() is None:
@@ -234,6 +207,34 @@ def start_daemon(
     if start:
         daemon.start()
     return daemon
+
+
+def _configuration(
+    daemon: RunningDaemon, issued: Issued, server: Sequence[str], site: Sequence[str], tables: str
+) -> str:
+    lines = (
+        "[server]",
+        f'data_directory = "{daemon.data_dir}"',
+        f'run_directory = "{daemon.run_dir}"',
+        f"run_as_root = {'true' if os.geteuid() == 0 else 'false'}",
+        *_unless("submission_workers", server, "submission_workers = 1"),
+        *_unless("drain_time", server, 'drain_time = "10s"'),
+        *server,
+        "[log]",
+        'form = "json"',
+        'level = "debug"',
+        "[metrics]",
+        f'listen = "127.0.0.1:{daemon.metrics}"',
+        "[[site]]",
+        f'name = "{SITE}"',
+        f'submission = ["127.0.0.1:{daemon.submission}"]',
+        f'submissions = ["127.0.0.1:{daemon.submissions}"]',
+        f'certificate = "{issued.certificate}"',
+        f'key = "{issued.key}"',
+        *site,
+        tables,
+    )
+    return "\n".join(lines)
 
 
 def _unless(key: str, lines: Iterable[str], line: str) -> list[str]:

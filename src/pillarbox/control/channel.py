@@ -25,12 +25,12 @@ import asyncio
 import contextlib
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
+from pillarbox.control.binding import bind
 from pillarbox.control.frames import HEADER, MAX_FRAME, Kind, append_frame, read_frame
 from pillarbox.telemetry.events import get_logger
 
@@ -443,7 +443,7 @@ async def serve(
         OSError: the path cannot be made, or a living server has it.
     """
     path = None if isinstance(where, socket.socket) else Path(where)
-    listening = where if isinstance(where, socket.socket) else _bind(Path(where), mode, group)
+    listening = where if isinstance(where, socket.socket) else bind(Path(where), mode, group)
     server = ChannelServer(path)
 
     def opened(channel: UnixChannel) -> None:
@@ -479,34 +479,3 @@ async def connect(
     else:
         _, channel = await loop.create_unix_connection(make, str(where))
     return channel
-
-
-def _bind(path: Path, mode: int, group: int) -> socket.socket:
-    """A bound socket at ``path``; a dead one's path is taken over, a living one's is not."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _is_served(path):
-            path.unlink()
-        before = os.umask(0o177)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        if group != -1:
-            os.chown(path, -1, group)
-        os.chmod(path, mode)
-    except OSError as error:
-        listening.close()
-        reason = error.strerror or str(error)
-        raise OSError(error.errno or 0, f"{path}: {reason}") from error
-    listening.setblocking(False)
-    return listening
-
-
-def _is_served(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True

@@ -17,14 +17,20 @@ from typing import Protocol, TypeVar
 
 
 class Counter(Protocol):
+    """Only grows. ``labels``: one value for each label declared, in order."""
+
     def add(self, amount: float = 1, *labels: str) -> None: ...
 
 
 class Gauge(Protocol):
+    """What is now; the endpoint shows the sum over processes."""
+
     def set(self, value: float, *labels: str) -> None: ...
 
 
 class Histogram(Protocol):
+    """How many values fell into each bucket, and their sum."""
+
     def observe(self, value: float, *labels: str) -> None: ...
 
 
