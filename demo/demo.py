@@ -333,10 +333,10 @@ def _quietly(work: Callable[[], int]) -> int:
     except (OSError, smtplib.SMTPException) as error:
         complaint = f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
-        say("\ninterrupted")
-        return 130
-    say(f"\n{_styled('31', 'FAILED')}  {complaint}")
-    return 1
+        complaint = ""
+    with contextlib.suppress(OSError):  # whoever looked on may have gone
+        say(f"\n{_styled('31', 'FAILED')}  {complaint}" if complaint else "\ninterrupted")
+    return 1 if complaint else 130
 
 
 def main() -> int:
