@@ -52,6 +52,10 @@ from pillarbox.telemetry.events import get_logger
 BATCH: Final = 100
 MOST_IN_HAND: Final = 1000
 MOST_OCTETS_IN_HAND: Final = 67_108_864
+FEW: Final = 10
+GATHER: Final = 0.005
+"""After a lease of a few messages the next is asked for so many seconds later: each search costs the spool more than
+what it finds, and those few are on their way already."""
 LOOK_AGAIN: Final = 30.0
 FIRST_REPEAT: Final = 0.1
 LONGEST_REPEAT: Final = 5.0
@@ -182,6 +186,8 @@ class Scheduler:
             came = await self._lease(limit, skip.union(*suspended))
         if came < limit and not self._draining:
             came += await self._lease(limit - came, skip)
+        if 0 < came < FEW:
+            await asyncio.sleep(GATHER)
         return came > 0
 
     async def _lease(self, limit: int, skip: frozenset[str]) -> int:
