@@ -21,8 +21,12 @@ import aiofastnet
 SHUTDOWN_TIME = 2.0
 """Seconds for the peer to answer our close_notify before the connection is cut."""
 
-TLS_BUFFER = 16_384
-"""Octets of each of the two TLS buffers of a connection: the smallest that hold one record's payload."""
+TLS_WRITE_BUFFER = 16_384
+"""Octets of a connection's outgoing TLS buffer: the smallest that there is; replies are short."""
+
+TLS_READ_BUFFER = 65_536
+"""Octets of a connection's incoming TLS buffer: what one read takes at most. Only what was used costs memory: an idle
+session that never sent much has touched a page or two of it."""
 
 BACKLOG = 1024
 
@@ -89,6 +93,6 @@ async def start_tls(
         server_hostname=server_hostname,
         ssl_handshake_timeout=timeout,
         ssl_shutdown_timeout=SHUTDOWN_TIME,
-        ssl_incoming_bio_size=TLS_BUFFER,
-        ssl_outgoing_bio_size=TLS_BUFFER,
+        ssl_incoming_bio_size=TLS_READ_BUFFER,
+        ssl_outgoing_bio_size=TLS_WRITE_BUFFER,
     )
