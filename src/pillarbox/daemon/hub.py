@@ -40,6 +40,7 @@ from pillarbox.control.channel import (
 )
 from pillarbox.control.link import Link
 from pillarbox.daemon import paths
+from pillarbox.daemon.audit import audit
 from pillarbox.daemon.metrics import Endpoint, Totals
 from pillarbox.daemon.notify import notify, notify_reloading
 from pillarbox.submission.settings import Address
@@ -221,11 +222,13 @@ class Hub:
         }
         return own | {verb: partial(self._to_spool, verb) for verb in self._forward}
 
-    async def _to_spool(self, verb: str, _channel: UnixChannel, body: Any) -> Any:
+    async def _to_spool(self, verb: str, channel: UnixChannel, body: Any) -> Any:
         try:
-            return await self._spool.request(verb, body, patience=2.0)
+            answer = await self._spool.request(verb, body, patience=2.0)
         except ChannelClosed:
             raise NotRunning("the spool process does not answer; nothing is known of the request's outcome") from None
+        audit(verb, channel.peer, body, answer)
+        return answer
 
     async def _reload_asked(self, _channel: UnixChannel, _body: Any) -> dict[str, Any]:
         return {"processes": await self.reload()}

@@ -23,6 +23,7 @@ from pillarbox.config import Settings
 from pillarbox.control.channel import Peer, RemoteError, connect
 from pillarbox.control.frames import HEADER, Kind, append_frame, read_frame
 from pillarbox.daemon import paths, privileges
+from pillarbox.daemon.audit import audit
 from pillarbox.daemon.storehouse import ERRORS, Storehouse
 from pillarbox.telemetry.events import get_logger
 
@@ -89,7 +90,9 @@ class OfflineChannel:
             value = handler(self, _cross(body))
             if hasattr(value, "__await__"):
                 value = await value
-            return _cross(value)
+            answer = _cross(value)
+            audit(verb, self.peer, _cross(body), answer)
+            return answer
         except Exception as error:
             listed = next((kind for kind in type(error).__mro__ if kind in ERRORS), None)
             if listed is not None:
