@@ -110,6 +110,7 @@ class MemoryOutbox:
         if self.lease_errors:
             raise self.lease_errors.pop(0)
         self._due.clear()
+        now = max(now, self.now())  # what was committed since the caller looked at its clock is due as well
         self.skips.append(skip)
         held = {(lease.envelope.queue_id, r.key) for lease in self.leased.values() for r in lease.recipients}
         leases: list[Lease] = []

@@ -141,7 +141,6 @@ class Scheduler:
                 await self._sleep(pause)
                 pause = min(pause * 2, LONGEST_REPEAT)
             else:
-                self._note_trouble(None)
                 pause = FIRST_REPEAT
         await self._drained.wait()
 
@@ -192,6 +191,7 @@ class Scheduler:
 
     async def _lease(self, limit: int, skip: frozenset[str]) -> int:
         leases = await self._outbox.lease(self._now(), limit, skip)
+        self._note_trouble(None)
         for lease in leases:
             if self._draining or not self._begin(lease):
                 await self._outbox.release_lease(lease)
