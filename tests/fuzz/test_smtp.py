@@ -8,6 +8,7 @@ INVARIANTS
     The content that the scanner carries is what a reader that goes line by line makes of it.
 """
 
+import os
 import re
 from typing import Any
 
@@ -45,7 +46,7 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.smtp.syntax import parse_mailbox
 from pillarbox.smtp.writer import ContentWriter
 
-FUZZ = settings(derandomize=True, deadline=None, max_examples=400)
+FUZZ = settings(derandomize=True, deadline=None, max_examples=int(os.environ.get("PILLARBOX_FUZZ_EXAMPLES", "400")))
 SMALL = Limits(command_line=64, auth_line=48, text_line=40, content=200, content_chunk=16, bad_commands=5)
 
 FRAGMENTS = st.sampled_from(
