@@ -25,7 +25,8 @@ def may_use(identity: Identity, address: str) -> bool:
     """Whether the address (wire form, any case) is one of the person's own, or in a domain that is theirs."""
     # ASCII letters only: str.lower() makes a k of the Kelvin sign, and somebody else's address one's own
     lowered = address.translate(_ASCII_LOWER)
-    return lowered in identity.addresses or lowered.rpartition("@")[2] in identity.domains
+    _, at, domain = lowered.rpartition("@")
+    return bool(at) and (lowered in identity.addresses or domain in identity.domains)
 
 
 def check_reverse_path(identity: Identity, reverse_path: str, *, smtputf8: bool) -> None:
