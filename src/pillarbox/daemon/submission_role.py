@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from pillarbox.config import Settings
+from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
 from pillarbox.daemon import notify, paths, sockets
@@ -22,11 +23,15 @@ from pillarbox.daemon.sockets import Sockets
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.remote import RemoteAccounts
 from pillarbox.directory.settings import LocalSettings
+from pillarbox.doctor.report import Severity
 from pillarbox.guard.remote import RemoteGuard
 from pillarbox.net.tls import CertificateError
 from pillarbox.spool.remote import RemoteIntake
 from pillarbox.submission.listener import Submission
 from pillarbox.submission.site import Services, make_plans
+from pillarbox.telemetry.events import get_logger
+
+log = get_logger("daemon")
 
 FIRST_CONNECTION = 5.0
 """Seconds to wait at the start for the spool process, so that the first mail is not answered 451."""
@@ -38,12 +43,13 @@ class SubmissionRole:
     def __init__(self, settings: Settings, worker: int) -> None:
         handlers: dict[str, Handler] = {}
         self._settings = settings
+        self._first = worker == 0
         self._sockets: Sockets = {}
         self._drained = asyncio.Event()
         self._link = Link(paths.spool_socket(settings.server.run_directory, "submission"), handlers, name="spool")
         self._guard = RemoteGuard(self._link, settings.guard)
         self._accounts = RemoteAccounts(self._link)
-        self._intake = RemoteIntake(self._link)
+        self._intake = RemoteIntake(self._link, settings.spool.incoming)
         handlers.update(self._guard.handlers())
         handlers.update(self._accounts.handlers())
         self._directories: dict[LocalSettings, LocalDirectory] = {}
@@ -58,6 +64,7 @@ class SubmissionRole:
         except (CertificateError, ValueError) as error:
             raise CannotStart(str(error)) from None
         self._directories = directories
+        self._warn_of_certificates(self._settings)
         await self._link.start(FIRST_CONNECTION)
         for address, listening in self._sockets.items():
             await self._submission.listen(address, listening)
@@ -79,8 +86,16 @@ class SubmissionRole:
                 if kept not in directories:
                     directory.close()
             self._directories, self._settings = directories, settings
+            self._warn_of_certificates(settings)
 
         return commit
+
+    def _warn_of_certificates(self, settings: Settings) -> None:
+        """What clients will trip over, though we can serve: an expired certificate, one for another name."""
+        for site in settings.sites if self._first else ():
+            for finding in examine_pair(site.name, site.certificate, site.key, now_utc(), site.name):
+                if finding.severity in (Severity.WARNING, Severity.ERROR):
+                    log.warning("certificate.doubtful", site=site.name, reason=finding.message, advice=finding.advice)
 
     async def drain(self, seconds: float) -> None:
         await self._submission.drain(seconds)

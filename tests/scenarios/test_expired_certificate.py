@@ -1,0 +1,31 @@
+"""An expired certificate: `serve` warns and serves (the mail of those who accept it flows), `check` fails."""
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.certs import Authority
+from tests.support.daemon import SITE, start_daemon
+
+pytestmark = pytest.mark.scenario
+
+
+def test_serve_warns_and_check_fails(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest) -> None:
+    daemon = start_daemon(tmp_path, authority, at_end=request.addfinalizer, start=False)
+    old = authority.issue(SITE, not_before=-datetime.timedelta(days=30), not_after=-datetime.timedelta(hours=1))
+    text = daemon.config.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("certificate =", "key ="))]
+    at = next(number for number, line in enumerate(lines) if line.startswith("[[site]]")) + 1
+    lines[at:at] = [f'certificate = "{old.certificate}"', f'key = "{old.key}"']
+    daemon.config.write_text("\n".join(lines))
+    daemon.start()
+    line = daemon.wait_for("certificate.doubtful")
+    assert line["site"] == SITE
+    assert "expired" in line["reason"]
+    command = (sys.executable, "-P", "-m", "pillarbox", "check", "--config", str(daemon.config))
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 1
+    assert "expired" in checked.stdout + checked.stderr
+    assert daemon.stop() == 0
