@@ -57,12 +57,12 @@ class _Runner:
 
     async def work(self) -> None:
         """One connection's place: session after session."""
-        while self._goes_on():
+        while self._take():
             began = time.perf_counter()
             try:
                 session = await open_session(self._target)
             except SessionFailed as failure:
-                self._fail(failure)
+                self.tally.fail(str(failure))
                 await asyncio.sleep(REST)
                 continue
             self.tally.sessions += 1
@@ -70,7 +70,7 @@ class _Runner:
                 await self._send(session)
                 await session.close()
             except SessionFailed as failure:
-                self._fail(failure)
+                self.tally.fail(str(failure))
                 await asyncio.sleep(REST)
             else:
                 self.tally.session_times.append(time.perf_counter() - began)
@@ -78,39 +78,23 @@ class _Runner:
                 session.abort()
 
     async def _send(self, session: Session) -> None:
+        """The message that was taken before the session was opened, and more."""
         tally, load = self.tally, self._load
-        for _ in range(load.per_connection):
-            if not self._take():
+        for number in range(load.per_connection):
+            if number and not self._take():
                 return
             chunks = self._messages.next()
             began = time.perf_counter()
-            try:
-                reply = await session.submit(self._mail, self._recipients, chunks, pipelining=load.pipelining)
-            except SessionFailed:
-                self._give_back()
-                raise
+            reply = await session.submit(self._mail, self._recipients, chunks, pipelining=load.pipelining)
             if reply.is_positive:
                 tally.accepted += 1
                 tally.transaction_times.append(time.perf_counter() - began)
             else:
                 tally.refuse(in_short(reply))
 
-    def _goes_on(self) -> bool:
-        return (self._left is None or self._left > 0) and time.perf_counter() < self.until
-
     def _take(self) -> bool:
-        if not self._goes_on():
-            return False
-        if self._left is not None:
-            self._left -= 1
-        return True
-
-    def _give_back(self) -> None:
-        """The failure of the session is what counts, once."""
-        if self._left is not None:
-            self._left += 1
-
-    def _fail(self, failure: SessionFailed) -> None:
-        self.tally.fail(str(failure))
-        if self._left is not None:
-            self._left -= 1
+        """Whether there is another message to send; it is taken then, and what fails it is its outcome."""
+        if self._left is None:
+            return time.perf_counter() < self.until
+        self._left -= 1
+        return self._left >= 0
