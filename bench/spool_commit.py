@@ -24,13 +24,15 @@ import uvloop
 from pillarbox.control.channel import serve
 from pillarbox.control.link import Link
 from pillarbox.message.envelope import Envelope
-from pillarbox.spool.base import Delivered, Settlement
+from pillarbox.spool.base import INLINE_LIMIT, Delivered, Settlement
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
 from pillarbox.spool.service import ERRORS, intake_handlers, outbox_handlers
 from pillarbox.spool.settings import EmbeddedSettings
 
 TOMORROW = 86_400.0
+ARRIVING = 65_536
+"""Octets of a large content that arrive at once."""
 
 
 def cpu_seconds() -> float:
@@ -93,12 +95,23 @@ async def drain(directory: Path) -> None:
     await link.close()
 
 
+async def commit(intake: RemoteIntake, each: Envelope, content: bytes) -> None:
+    """As the submission role does it: content above INLINE_LIMIT goes through a writer, in chunks as they arrive."""
+    if len(content) <= INLINE_LIMIT:
+        await intake.commit(each, content)
+        return
+    writer = intake.writer(each.queue_id)
+    for start in range(0, len(content), ARRIVING):
+        await writer.write(content[start : start + ARRIVING])
+    await writer.commit(each)
+
+
 async def produce(intake: RemoteIntake, until: float, size: int, waits: list[float]) -> None:
     """One producer: the next message when the last one is durable."""
     content = os.urandom(size)
     number = 0
     while (began := time.perf_counter()) < until:
-        await intake.commit(envelope(number, size), content)
+        await commit(intake, envelope(number, size), content)
         waits.append(time.perf_counter() - began)
         number += 1
 
@@ -127,7 +140,7 @@ async def measure(options: argparse.Namespace, directory: Path) -> None:
     assert server.stdout is not None  # noqa: S101  # it was asked for as a pipe
     await server.stdout.readline()
     link = Link(directory / "socket", errors=ERRORS)
-    intake = RemoteIntake(link)
+    intake = RemoteIntake(link, EmbeddedSettings(directory / "spool").incoming)
     await link.start(5.0)
     drainer = await child("--role", "drain", "--directory", str(directory)) if options.drain else None
     spool_cpu, own_cpu, began = await link.request("cpu"), cpu_seconds(), time.perf_counter()

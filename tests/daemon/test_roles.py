@@ -62,7 +62,7 @@ async def verbs_at(settings: Settings, who: str, asked: set[str]) -> set[str]:
     return found
 
 
-INTAKE = {"intake.commit", "intake.begin", "intake.chunk", "intake.finish", "intake.abandon", "intake.status"}
+INTAKE = {"intake.commit", "intake.adopt", "intake.status"}
 OUTBOX = {"outbox.lease", "outbox.read", "outbox.settle", "outbox.release", "outbox.heartbeat", "outbox.reclaim"}
 GUARD = {"guard.hello", "guard.ask", "guard.failed", "guard.succeeded", "guard.take", "guard.took", "guard.give_back"}
 ACCOUNTS = {"account.find", "account.watch"}

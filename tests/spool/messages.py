@@ -70,7 +70,7 @@ class RemoteSpool(RemoteIntake):
     """The three remote sides over one socket, as one Spool for the contract's suite."""
 
     def __init__(self, spool: EmbeddedSpool, server: ChannelServer, link: Link, path: Path) -> None:
-        super().__init__(link)
+        super().__init__(link, spool.owner.files.incoming)
         self.spool, self.server, self.link, self.path = spool, server, link, path
         self._outbox = RemoteOutbox(link)
         self._ledger = RemoteLedger(link)

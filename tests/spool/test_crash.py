@@ -113,7 +113,7 @@ async def test_commits_that_go_on_while_the_spool_process_is_killed_are_neither_
     """Four producers outlive three kills of the spool's process: each 250 is one message."""
     socket = tmp_path / "s"
     link = Link(socket, errors=ERRORS)
-    intake = RemoteIntake(link)
+    intake = RemoteIntake(link, tmp_path / "spool" / "incoming")
     acknowledged: list[str] = []
     stop = asyncio.Event()
 

@@ -97,7 +97,7 @@ async def test_a_file_is_unlinked_after_its_message_left(tmp_path: Path) -> None
         first, _ = sorted(await spool.lease(NOW, 10), key=lambda lease: lease.envelope.queue_id)
         await spool.settle(first, settlement(first, Delivered("250 ok", "hop")))
         await soon(lambda: len(os.listdir(tmp_path / "content")) == 1)
-        assert os.listdir(tmp_path / "content")[0].startswith("02LARGE.")
+        assert os.listdir(tmp_path / "content")[0].startswith("02LARGE")
 
 
 # -- damage

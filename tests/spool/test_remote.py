@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.spool.messages import RemoteSpool, envelope, open_remote, opened, settlement, soon
+from tests.spool.messages import RemoteSpool, envelope, open_remote, opened, read_all, settlement, soon
 
 from pillarbox.control.channel import ChannelServer, RemoteError, connect, serve
 from pillarbox.control.link import Link
@@ -15,7 +15,7 @@ from pillarbox.spool import remote as remote_module
 from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Full, LeaseLost, QueueIdTaken, Unavailable
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
-from pillarbox.spool.service import ERRORS, MAX_WRITERS, intake_handlers, outbox_handlers
+from pillarbox.spool.service import ERRORS, intake_handlers, outbox_handlers
 
 NOW = 10.0**10
 
@@ -127,8 +127,10 @@ async def test_a_refusal_is_known_from_afar_without_asking(remote: RemoteSpool) 
     assert isinstance(remote.refusal(1 << 60), Full)
 
 
-async def test_without_a_connection_mail_is_refused_after_the_patience(socket: Socket, link: Link) -> None:
-    intake = RemoteIntake(link)
+async def test_without_a_connection_mail_is_refused_after_the_patience(
+    socket: Socket, link: Link, tmp_path: Path
+) -> None:
+    intake = RemoteIntake(link, tmp_path / "spool" / "incoming")
     assert isinstance(intake.refusal(1), Unavailable), "never connected"
     await link.start(5.0)
     assert intake.refusal(1) is None
@@ -142,8 +144,10 @@ async def test_without_a_connection_mail_is_refused_after_the_patience(socket: S
     await intake.close()
 
 
-async def test_a_commit_waits_for_a_service_that_comes_back(spool: EmbeddedSpool, socket: Socket, link: Link) -> None:
-    intake = RemoteIntake(link)
+async def test_a_commit_waits_for_a_service_that_comes_back(
+    spool: EmbeddedSpool, socket: Socket, link: Link, tmp_path: Path
+) -> None:
+    intake = RemoteIntake(link, tmp_path / "spool" / "incoming")
     await link.start(5.0)
     await socket.down()
     await soon(lambda: not link.connected)
@@ -155,37 +159,22 @@ async def test_a_commit_waits_for_a_service_that_comes_back(spool: EmbeddedSpool
     await intake.close()
 
 
-async def test_a_writer_whose_channel_broke_is_unavailable_and_leaves_no_file(
+async def test_a_service_that_comes_and_goes_in_the_middle_of_an_upload_does_not_cost_the_message(
     spool: EmbeddedSpool, socket: Socket, link: Link, tmp_path: Path
 ) -> None:
-    intake = RemoteIntake(link)
+    intake = RemoteIntake(link, tmp_path / "spool" / "incoming")
     await link.start(5.0)
-    writer = intake.writer("01BROKEN")
-    await writer.write(b"x" * (2 * INLINE_LIMIT))
-    await soon(lambda: len(os.listdir(tmp_path / "spool" / "content")) == 1)
+    content = os.urandom(4 * INLINE_LIMIT)
+    writer = intake.writer("01LONG")
+    await writer.write(content[: 2 * INLINE_LIMIT])
     await socket.down()
+    await soon(lambda: not link.connected)
+    await writer.write(content[2 * INLINE_LIMIT :])
     await socket.up()
-    await soon(lambda: link.connected)
-    with pytest.raises(Unavailable):
-        await writer.write(b"x" * INLINE_LIMIT)
-    with pytest.raises(Unavailable):
-        await writer.commit(envelope(queue_id="01BROKEN"))
-    await writer.abandon()
-    await soon(lambda: os.listdir(tmp_path / "spool" / "content") == [])
-    assert (await spool.depth(0.0)).messages == 0
+    await writer.commit(envelope(queue_id="01LONG", size=len(content)))
+    assert await read_all(spool.open("01LONG")) == content
+    assert os.listdir(tmp_path / "spool" / "incoming") == []
     await intake.close()
-
-
-async def test_open_writers_of_a_channel_have_a_ceiling(socket: Socket) -> None:
-    channel = await connect(socket.path, errors=ERRORS)
-    for _ in range(MAX_WRITERS):
-        await channel.request("intake.begin", "01OPEN")
-    with pytest.raises(RemoteError) as refused:
-        await channel.request("intake.begin", "01OPEN")
-    assert refused.value.kind == "Unavailable"
-    channel.note("intake.abandon", 1)
-    await channel.request("intake.begin", "01OPEN")
-    channel.close()
 
 
 async def test_leases_of_a_channel_that_ended_are_free_at_once(spool: EmbeddedSpool, socket: Socket) -> None:

@@ -1,80 +1,107 @@
-"""Files for content too large for a row: ``content/QUEUEID.RANDOM``, written as ``.part`` and renamed when complete.
+"""Files for content too large for a row: adopted from ``incoming/QUEUEID.part`` (part.py) as ``content/QUEUEID``.
 
-A file is on stable storage, and so is its name in the directory, before the row that names it commits; what no row
-names is swept at the next start. Blocking calls run in threads of this module, never on the loop.
+A file is on stable storage, and so is its name in the directory, before the row that names it commits. What is in
+incoming/ was written by a process that is not trusted: adopt() takes a regular file of the announced size with one
+name, and nothing else. Blocking calls run in threads of this module, never on the loop.
 
 ERRORS
-    OSError as the system gives it; the owner tells a full disk from the rest.
+    OSError as the system gives it; the owner tells a full disk from the rest. Unfit: what lies there is not what was
+    announced.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
-import re
-import secrets
+import stat
+import time
 from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from pillarbox.spool.part import file_name, part_of
 from pillarbox.store.sqlite import sync_directory
 
 T = TypeVar("T")
 
 CHUNK = 262_144
-"""Octets that are read or written at once."""
+"""Octets that are read at once."""
+PART_AGE = 24 * 3600.0
+"""Seconds without a write after which a part belongs to nobody."""
+_AWAITED = 600.0
+"""Seconds for which a worker may still ask for what a crash left behind; it has patience for a few."""
 
-_PART = ".part"
-_QUEUE_ID = re.compile(r"[0-9A-Za-z]{1,64}")
+
+class Unfit(Exception):
+    """A part that is not what was announced; ``str()`` says what it is."""
 
 
 class ContentFiles:
-    """The directory of content files."""
+    """The directory of content files, and the one from which they are adopted."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, incoming: Path) -> None:
+        self.directory, self.incoming = directory, incoming
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="content")
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """``work(*arguments)`` in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def create(self, queue_id: str) -> tuple[str, int]:
-        """A new file's final name, and a descriptor to write it with."""
-        if not _QUEUE_ID.fullmatch(queue_id):  # it comes from another process and becomes a file's name
-            raise ValueError("not a queue id")
-        name = f"{queue_id}.{secrets.token_hex(6)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return name, os.open(self.directory / (name + _PART), flags, 0o600)
+    def adopt(self, queue_id: str, size: int) -> None:
+        """Makes the part durable under its final name; the same again is success. No row may name it yet, and nobody
+        else adopt it at the time. What fails is removed: after a failed sync nobody knows what is on the disk.
 
-    def write(self, descriptor: int, octets: bytes) -> None:
-        """Writes all of it."""
-        rest = memoryview(octets)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-
-    def finish(self, name: str, descriptor: int, octets: bytes) -> None:
-        """Writes the last octets; then the file and its final name are durable. Closes the descriptor."""
+        Raises OSError, Unfit, ValueError.
+        """
+        part, final = part_of(self.incoming, queue_id), self.directory / file_name(queue_id)
         try:
-            self.write(descriptor, octets)
+            self._adopt(part, final, size)
+        except (OSError, Unfit):
+            self.discard(queue_id)
+            raise
+
+    def _adopt(self, part: Path, final: Path, size: int) -> None:
+        try:
+            descriptor, adopted_before = _open(part), False
+        except FileNotFoundError:
+            descriptor, adopted_before = _open(final), True  # by a commit that did not get to its end
+        try:
+            status = os.fstat(descriptor)
+            _check(status, size)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(self.directory / (name + _PART), self.directory / name)
+        if not adopted_before:
+            os.rename(part, final)
+            if not os.path.samestat(status, os.lstat(final)):
+                self._put_back(final, part)
+                raise Unfit("another file by the time it was taken")
         sync_directory(self.directory)
+        sync_directory(self.incoming)
 
-    def discard(self, name: str, descriptor: int | None = None) -> None:
-        """Closes and removes; what is not there is no error, and what stays is swept later."""
-        if descriptor is not None:
+    @staticmethod
+    def _put_back(final: Path, part: Path) -> None:
+        """Takes away what took the part's place: whatever it is, it does not stay among our files."""
+        try:
+            final.unlink()
+        except OSError:  # a directory
             with contextlib.suppress(OSError):
-                os.close(descriptor)
-        for path in (self.directory / name, self.directory / (name + _PART)):
+                os.rename(final, part)
+
+    def discard(self, name: str) -> None:
+        """Removes a content file or its part; what is not there is no error, and what stays is swept later."""
+        for path in (self.directory / name, self.incoming / f"{name}.part"):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def discard_soon(self, name: str) -> None:
         """discard() in a thread; nobody waits for it."""
         self._threads.submit(self.discard, name)
+
+    def discard_part(self, queue_id: str) -> None:
+        """Removes a part whose message is here already."""
+        part_of(self.incoming, queue_id).unlink(missing_ok=True)
 
     def read(self, name: str, offset: int) -> bytes:
         """Up to CHUNK octets from ``offset``; none at the end."""
@@ -85,16 +112,58 @@ class ContentFiles:
             os.close(descriptor)
 
     def names(self) -> set[str]:
-        """What lies in the directory."""
+        """What lies in the directory of content files."""
         return set(os.listdir(self.directory))
 
     def sweep(self, named: Container[str]) -> int:
-        """Removes every file that is not in ``named``; how many."""
+        """Removes every content file that is not in ``named``; how many. One that was adopted a moment ago goes back
+        to incoming/: its worker may be about to ask again."""
         orphans = [name for name in self.names() if name not in named]
-        for name in orphans:
-            self.discard(name)
-        return len(orphans)
+        return sum(not self._give_back(name) for name in orphans)
+
+    def _give_back(self, name: str) -> bool:
+        path = self.directory / name
+        with contextlib.suppress(OSError, ValueError):
+            part = part_of(self.incoming, name)
+            if path.stat().st_mtime > time.time() - _AWAITED and not part.exists():
+                os.rename(path, part)
+                return True
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return False
+
+    def sweep_parts(self) -> int:
+        """Removes what was not written to for PART_AGE; how many. Younger ones may have a writer that outlived a
+        restart of this process."""
+        removed = 0
+        before = time.time() - PART_AGE
+        with os.scandir(self.incoming) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # gone meanwhile; or a directory that is not empty
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+                        removed += 1
+        return removed
 
     async def close(self) -> None:
         """Finishes what runs in the threads."""
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+
+
+def _open(path: Path) -> int:
+    """Opens without following a link or waiting for the other end of a pipe."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unfit("a symbolic link") from None
+        raise
+
+
+def _check(status: os.stat_result, size: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Unfit("not a regular file")
+    if status.st_nlink != 1:  # somebody else's file, linked here, has a second name that the worker cannot remove
+        raise Unfit(f"a file with {status.st_nlink} names")
+    if status.st_size != size:
+        raise Unfit(f"{status.st_size} octets, not {size}")

@@ -48,6 +48,8 @@ from pillarbox.telemetry.events import get_logger
 
 TICK = 1.0
 """Seconds between two looks at the disk and at the workers."""
+SWEEP_EVERY = 3600.0
+"""Seconds between two looks for parts that nobody writes any more."""
 
 log = get_logger("spool")
 
@@ -61,6 +63,7 @@ class EmbeddedSpool:
         self.ledger = EmbeddedLedger(owner)
         self._outbox = EmbeddedOutbox(owner, "", local=True)
         self._lock = lock
+        self._sweep_at = owner.loop.time() + SWEEP_EVERY
         self._ticker = asyncio.create_task(self._tick(), name="spool")
 
     def outbox(self, name: str) -> EmbeddedOutbox:
@@ -72,6 +75,7 @@ class EmbeddedSpool:
         self._ticker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._ticker
+        await self.intake.close()
         await self.owner.files.close()
         await self.owner.store.close()
         os.close(self._lock)
@@ -81,6 +85,9 @@ class EmbeddedSpool:
             await asyncio.sleep(TICK)
             try:
                 await self.owner.tick()
+                if self.owner.loop.time() >= self._sweep_at:
+                    self._sweep_at += SWEEP_EVERY
+                    await _sweep_parts(self.owner.files)
             except (OSError, StoreError) as error:
                 log.error("spool.failed", reason=str(error))
             except Exception:  # our bug: the heartbeats must be watched all the same
@@ -164,7 +171,7 @@ class EmbeddedSpool:
 async def open_spool(settings: EmbeddedSettings, *, clock: Callable[[], float] = time.time) -> EmbeddedSpool:
     """Opens or makes the spool in ``settings.directory``. ``clock``: seconds since the epoch. Raises SpoolError."""
     try:
-        lock = _claim(settings.directory)
+        lock = _claim(settings.directory, settings.incoming)
     except OSError as error:
         raise SpoolError(f"spool directory {settings.directory}: {error.strerror or error}") from error
     try:
@@ -180,9 +187,12 @@ async def open_spool(settings: EmbeddedSettings, *, clock: Callable[[], float] =
     return EmbeddedSpool(owner, lock)
 
 
-def _claim(directory: Path) -> int:
+def _claim(directory: Path, incoming: Path) -> int:
     """Makes the directories and takes the lock that keeps a second owner out: leases are in the owner's memory."""
-    (directory / "content").mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "content").mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # made before with a group that may write: it stays as it is
+        incoming.mkdir(mode=0o700)
     sync_directory(directory)
     with contextlib.suppress(PermissionError):  # what we may not read was not made by us
         sync_directory(directory.parent)
@@ -202,7 +212,7 @@ async def _own(settings: EmbeddedSettings, clock: Callable[[], float]) -> Owner:
     database, content = settings.directory / "spool.db", settings.directory / "content"
     suspect = settings.directory / "spool.db.suspect"
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock()))
-    files = ContentFiles(content)
+    files = ContentFiles(content, settings.incoming)
     store: Store | None = None
     try:
         if suspect.exists():
@@ -235,10 +245,18 @@ async def _sweep(store: Store, files: ContentFiles) -> None:
     named = await store.read(_named)
     if there - named.keys():
         removed = await files.run(files.sweep, named)
-        log.info("content.swept", files=removed)
+        if removed:
+            log.info("content.swept", files=removed)
+    await _sweep_parts(files)
     for name, queue_id in named.items():
         if name not in there:
             log.error("content.missing", queue_id=queue_id, file=name)
+
+
+async def _sweep_parts(files: ContentFiles) -> None:
+    removed = await files.run(files.sweep_parts)
+    if removed:
+        log.info("content.swept", files=removed)
 
 
 def _named(db: Database) -> dict[str, str]:

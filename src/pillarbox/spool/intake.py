@@ -1,20 +1,24 @@
-"""The embedded spool as the submission role sees it: commit, writer, refusal."""
+"""The embedded spool as the submission role sees it: commit, adopt, writer, refusal."""
 
 import asyncio
 from functools import partial
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import INLINE_LIMIT, Full, QueueIdTaken, SpoolError, Unavailable
-from pillarbox.spool.content import CHUNK
+from pillarbox.spool.content import Unfit
 from pillarbox.spool.owner import Owner, spool_error
-from pillarbox.spool.rows import insert
+from pillarbox.spool.part import Incoming, PartWriter
+from pillarbox.spool.rows import insert, load_envelope
 from pillarbox.spool.schema import domain_of
 from pillarbox.store.sqlite import Database, DiskFull, StoreError, translate_os
 from pillarbox.telemetry.counters import counter, histogram
+from pillarbox.telemetry.events import get_logger
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 COMMIT_SECONDS = histogram("commit_seconds", "From the end of content to durable, in the spool", _BUCKETS)
 COMMITTED = counter("messages_committed_total", "Messages made durable")
+
+log = get_logger("spool")
 
 
 class EmbeddedIntake:
@@ -22,6 +26,8 @@ class EmbeddedIntake:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self._incoming = Incoming(owner.files.incoming)
+        self._adopting: dict[str, asyncio.Task[bool]] = {}
 
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""
@@ -81,82 +87,69 @@ class EmbeddedIntake:
         except StoreError as error:
             raise spool_error(error) from error
 
-    def writer(self, queue_id: str) -> "EmbeddedWriter":
-        """See Intake.writer."""
-        return EmbeddedWriter(self._owner, self, queue_id)
+    async def adopt(self, envelope: Envelope) -> bool:
+        """The large content that was written to incoming/ and its envelope become a message, as by commit(). Can be
+        repeated at any time. Raises ValueError for what is no queue id."""
+        queue_id = envelope.queue_id
+        while (running := self._adopting.get(queue_id)) is not None:  # asked again over a new channel
+            await asyncio.wait((running,))
+        task = self._owner.loop.create_task(self._adopt(envelope), name=f"adopt {queue_id}")
+        self._adopting[queue_id] = task
+        task.add_done_callback(partial(self._adopted, queue_id))
+        return await asyncio.shield(task)
 
+    def _adopted(self, queue_id: str, task: "asyncio.Task[bool]") -> None:
+        del self._adopting[queue_id]
+        if not task.cancelled():
+            task.exception()  # heard, even if nobody waits any more
 
-class EmbeddedWriter:
-    """ContentWriter over the owner. Up to INLINE_LIMIT stays in memory and becomes a row; the rest goes to a file."""
-
-    def __init__(self, owner: Owner, intake: EmbeddedIntake, queue_id: str) -> None:
-        self._owner, self._intake, self._queue_id = owner, intake, queue_id
-        self._held = bytearray()
-        self._name: str | None = None
-        self._descriptor: int | None = None
-        self._ended = False
-
-    async def write(self, octets: bytes) -> None:
-        """See ContentWriter.write."""
-        if self._ended:
-            raise Unavailable(f"the content of {self._queue_id} was ended before")
-        self._held += octets
-        if len(self._held) > (INLINE_LIMIT if self._descriptor is None else CHUNK):
-            await self._spill()
-
-    async def _spill(self) -> None:
-        refusal = self._intake.refusal(max(len(self._held), INLINE_LIMIT + 1))
+    async def _adopt(self, envelope: Envelope) -> bool:
+        files, queue_id = self._owner.files, envelope.queue_id
+        if await self._is_there(envelope):
+            await files.run(files.discard_part, queue_id)
+            return False
+        refusal = self.refusal(0)
         if refusal is not None:
-            await self.abandon()
             raise refusal
-        files = self._owner.files
-        held, self._held = bytes(self._held), bytearray()
         try:
-            if self._descriptor is None:
-                self._name, self._descriptor = await files.run(files.create, self._queue_id)
-            await files.run(files.write, self._descriptor, held)
+            await files.run(files.adopt, queue_id, envelope.size)
+        except Unfit as error:
+            log.warning("content.refused", queue_id=queue_id, reason=str(error))
+            raise Unavailable(f"the content of {queue_id} is {error}") from error
         except OSError as error:
-            await self.abandon()
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> SpoolError:
-        failure = translate_os(error, self._owner.files.directory)
-        if isinstance(failure, DiskFull):
-            self._owner.space.exhaust()
-        return spool_error(failure)
-
-    async def commit(self, envelope: Envelope) -> None:
-        """See ContentWriter.commit."""
-        if envelope.queue_id != self._queue_id:
-            raise ValueError(f"content of {self._queue_id} with an envelope of {envelope.queue_id}")
-        if self._ended:
-            raise Unavailable(f"the content of {self._queue_id} was ended before")
-        if self._name is None or self._descriptor is None:
-            self._ended = True
-            await self._intake.commit(envelope, bytes(self._held))
-            return
-        files = self._owner.files
-        name, descriptor = self._name, self._descriptor
-        self._ended, self._descriptor = True, None
-        try:
-            await files.run(files.finish, name, descriptor, bytes(self._held))
-        except OSError as error:
-            files.discard_soon(name)
             raise self._failure(error) from error
         used = True  # also when we cannot know what became of the row: then the next start looks
         try:
-            used = await self._intake.commit(envelope, None, name)
-        except (Full, QueueIdTaken):
+            used = await self.commit(envelope, None, queue_id)
+        except (Full, QueueIdTaken, ValueError):
             used = False
             raise
         finally:
             if not used:
-                files.discard_soon(name)
+                files.discard_soon(queue_id)
+        return used
 
-    async def abandon(self) -> None:
-        """See ContentWriter.abandon."""
-        self._ended = True
-        self._held.clear()
-        descriptor, self._descriptor = self._descriptor, None
-        if self._name is not None and descriptor is not None:
-            await self._owner.files.run(self._owner.files.discard, self._name, descriptor)
+    async def _is_there(self, envelope: Envelope) -> bool:
+        """Whether the message is here, or was a moment ago. Raises QueueIdTaken."""
+        found = await self._owner.read(partial(load_envelope, queue_id=envelope.queue_id))
+        if found is None:  # looked up in this order, for a message is remembered before it leaves
+            return self._owner.has_left(envelope.queue_id)
+        if found != envelope:
+            raise QueueIdTaken(f"queue id {envelope.queue_id} names another message")
+        return True
+
+    def _failure(self, error: OSError) -> SpoolError:
+        failure = translate_os(error, self._owner.files.incoming)
+        if isinstance(failure, DiskFull):
+            self._owner.space.exhaust()
+        return spool_error(failure)
+
+    def writer(self, queue_id: str) -> PartWriter:
+        """See Intake.writer."""
+        return PartWriter(self._incoming, self, queue_id)
+
+    async def close(self) -> None:
+        """Finishes what was begun."""
+        while self._adopting:
+            await asyncio.wait(tuple(self._adopting.values()))
+        await self._incoming.close()

@@ -1,12 +1,13 @@
 """The spool as other processes see it: the Protocols of base.py over a control link.
 
-    link = Link(path, errors=...); intake = RemoteIntake(link); await link.start()
+    link = Link(path, errors=...); intake = RemoteIntake(link, settings.incoming); await link.start()
 
 Make them before the link starts: each asks something at every new connection. ``close()`` ends what they do in the
 background; the link stays its owner's.
 
 A commit waits up to PATIENCE for a spool process that restarts, and is sent again under its queue id when the
-channel broke before the reply; then it is Unavailable. Leases survive a break: they are claimed again at the next
+channel broke before the reply; then it is Unavailable. Large content is written beside the channel (part.py), so it
+does not depend on the spool process until its commit. Leases survive a break: they are claimed again at the next
 connection before anything else is asked.
 """
 
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pillarbox.control.channel import ChannelClosed, RemoteError
@@ -35,12 +37,12 @@ from pillarbox.spool.base import (
     Unavailable,
     UnknownQueueId,
 )
+from pillarbox.spool.part import Incoming, PartWriter
 from pillarbox.spool.wire import pack_envelope, pack_message, pack_settlement, unpack_lease
 from pillarbox.telemetry.events import get_logger
 
 PATIENCE = 5.0
 """Seconds that a request waits for a connection."""
-CHUNK = 262_144
 HEARTBEAT = 5.0
 FRESH = 25.0
 """A lease is counted on for so long after the last heartbeat that was answered; the owner waits 30 s."""
@@ -103,10 +105,11 @@ class _Background:
 
 
 class RemoteIntake(_Background):
-    """Intake over a link."""
+    """Intake over a link. ``incoming``: the spool's drop directory (EmbeddedSettings.incoming)."""
 
-    def __init__(self, link: LinkLike) -> None:
+    def __init__(self, link: LinkLike, incoming: Path) -> None:
         super().__init__(link, 1.0)
+        self._incoming = Incoming(incoming)
         self._status: tuple[str, str, int, int] = ("Unavailable", "no connection to the spool", 0, 0)
         self._heard_at = -PATIENCE
 
@@ -132,44 +135,18 @@ class RemoteIntake(_Background):
         """See Intake.commit."""
         await _ask(self._link, "intake.commit", (pack_envelope(envelope), content))
 
-    def writer(self, queue_id: str) -> "RemoteWriter":
+    async def adopt(self, envelope: Envelope) -> None:
+        """A large content that was written to incoming/ becomes a message; see Intake.commit."""
+        await _ask(self._link, "intake.adopt", pack_envelope(envelope))
+
+    def writer(self, queue_id: str) -> PartWriter:
         """See Intake.writer."""
-        return RemoteWriter(self, self._link, queue_id)
+        return PartWriter(self._incoming, self, queue_id)
 
-
-class RemoteWriter:
-    """ContentWriter over a link: bound to the connection on which it began."""
-
-    def __init__(self, intake: RemoteIntake, link: LinkLike, queue_id: str) -> None:
-        self._intake, self._link, self._queue_id = intake, link, queue_id
-        self._held = bytearray()
-        self._number: int | None = None
-
-    async def write(self, octets: bytes) -> None:
-        """See ContentWriter.write."""
-        self._held += octets
-        if self._number is None and len(self._held) > INLINE_LIMIT:
-            self._number = await _ask(self._link, "intake.begin", self._queue_id, repeat=False)
-        while self._number is not None and len(self._held) >= CHUNK:
-            octets, self._held = bytes(self._held[:CHUNK]), self._held[CHUNK:]
-            await _ask(self._link, "intake.chunk", (self._number, octets), repeat=False, patience=0)
-
-    async def commit(self, envelope: Envelope) -> None:
-        """See ContentWriter.commit."""
-        held, self._held = bytes(self._held), bytearray()
-        if self._number is None:
-            await self._intake.commit(envelope, held)
-            return
-        number, self._number = self._number, None
-        body = (number, pack_envelope(envelope), held)
-        await _ask(self._link, "intake.finish", body, repeat=False, patience=0)
-
-    async def abandon(self) -> None:
-        """See ContentWriter.abandon."""
-        self._held.clear()
-        number, self._number = self._number, None
-        if number is not None:
-            self._link.note("intake.abandon", number)
+    async def close(self) -> None:
+        """Ends what runs in the background."""
+        await super().close()
+        await self._incoming.close()
 
 
 class RemoteOutbox(_Background):

@@ -4,8 +4,8 @@
     await serve(path, lambda peer: {**outbox_handlers(spool), **...}, errors=ERRORS)
 
 What a channel may do is which dict it was given: a channel with the intake's can append and never read mail. Call
-each function once per listening socket or once per channel, as you like: what belongs to a channel (its open
-writers, its worker) is kept by channel and ends with it.
+each function once per listening socket or once per channel, as you like: what belongs to a channel (its worker) is
+kept by channel and ends with it.
 
 The hot verbs (commit, settle) answer with the store's own future, without a task.
 """
@@ -18,7 +18,6 @@ from pillarbox.control.channel import Channel, Handler
 from pillarbox.control.frames import from_body
 from pillarbox.spool.base import Filter, Full, LeaseLost, QueueIdTaken, Unavailable, UnknownQueueId
 from pillarbox.spool.embedded import EmbeddedSpool
-from pillarbox.spool.intake import EmbeddedWriter
 from pillarbox.spool.lending import EmbeddedOutbox
 from pillarbox.spool.verbs import HOLD, RELEASE, RETRY, Change
 from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
@@ -34,9 +33,6 @@ ERRORS: tuple[type[Exception], ...] = (
     StoreError,
 )
 """Exceptions that cross a channel by name: give it to control.channel.serve."""
-
-MAX_WRITERS = 512
-"""Large contents that one channel may write at a time: each is an open file."""
 
 LIST_PAGE = 200
 LIST_RECIPIENTS = 20_000
@@ -62,82 +58,17 @@ class _PerChannel(Generic[T]):
             return value
 
 
-class _Writers:
-    """The open writers of one channel, by number."""
-
-    def __init__(self) -> None:
-        self.last = 0
-        self.open: dict[int, EmbeddedWriter] = {}
-        self.ending: set[asyncio.Task[None]] = set()
-
-    def take(self, number: int) -> EmbeddedWriter:
-        """Raises Unavailable when there is no such writer (any more)."""
-        writer = self.open.get(number)
-        if writer is None:
-            raise Unavailable("the content's beginning is lost")
-        return writer
-
-    def abandon(self, number: int) -> None:
-        """Ends one; none is no error."""
-        writer = self.open.pop(number, None)
-        if writer is not None:
-            task = asyncio.get_running_loop().create_task(writer.abandon())
-            self.ending.add(task)
-            task.add_done_callback(self.ending.discard)
-
-    def end(self) -> None:
-        """The channel ended."""
-        for number in tuple(self.open):
-            self.abandon(number)
-
-
 def intake_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
-    """Append, nothing else: intake.commit, begin, chunk, finish, abandon, status."""
+    """Append, nothing else: intake.commit, adopt, status."""
     intake = spool.intake
-    writers = _PerChannel(lambda channel: _Writers(), _Writers.end)
 
     def commit(channel: Channel, body: Any) -> "asyncio.Future[bool]":
         envelope, content = body
         return intake.commit_soon(unpack_envelope(envelope), content)
 
-    def begin(channel: Channel, queue_id: Any) -> int:
-        mine = writers.get(channel)
-        if len(mine.open) >= MAX_WRITERS:
-            raise Unavailable("too many large messages at a time")
-        mine.last += 1
-        mine.open[mine.last] = intake.writer(queue_id)
-        return mine.last
-
-    async def chunk(channel: Channel, body: Any) -> None:
-        number, octets = body
-        mine = writers.get(channel)
-        try:
-            await mine.take(number).write(octets)
-        except BaseException:
-            mine.abandon(number)
-            raise
-
-    async def finish(channel: Channel, body: Any) -> None:
-        number, envelope, octets = body
-        mine = writers.get(channel)
-        writer = mine.take(number)
-        try:
-            await writer.write(octets)
-            del mine.open[number]
-            await writer.commit(unpack_envelope(envelope))
-        except BaseException:
-            mine.abandon(number)
-            raise
-
-    def abandon(channel: Channel, number: Any) -> None:
-        writers.get(channel).abandon(number)
-
     return {
         "intake.commit": commit,
-        "intake.begin": begin,
-        "intake.chunk": chunk,
-        "intake.finish": finish,
-        "intake.abandon": abandon,
+        "intake.adopt": lambda channel, envelope: intake.adopt(unpack_envelope(envelope)),
         "intake.status": lambda channel, body: intake.status(),
     }
 

@@ -6,8 +6,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSettings:
-    """``directory`` holds spool.db and content/. ``min_free`` octets are kept free for settling; None: the larger
-    of 1 GiB and 5 % of the file system."""
+    """``directory`` holds spool.db, content/ and incoming/. ``min_free`` octets are kept free for settling; None: the
+    larger of 1 GiB and 5 % of the file system."""
 
     directory: Path
     min_free: int | None = None
+
+    @property
+    def incoming(self) -> Path:
+        """Where submission writes large contents for the spool process to adopt."""
+        return self.directory / "incoming"
