@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox.message.fixup import complete, message_id
-from pillarbox.message.header import HeaderDefect
+from pillarbox.message.header import HeaderDefect, parse
 
 TRACE = b"Received: by mail.example.org with ESMTPSA\r\n\tid 1; Tue, 24 Nov 2026 07:03:12 +0000\r\n"
 DATE = "Tue, 24 Nov 2026 07:03:12 +0000"
@@ -16,7 +16,7 @@ OWN = frozenset({b"Mail.example.org", b"mx two"})
 
 
 def completed(header: bytes) -> bytes:
-    return complete(header, trace=TRACE, date=DATE, message_id=ID, own_names=OWN)
+    return complete(parse(header), trace=TRACE, date=DATE, message_id=ID, own_names=OWN)
 
 
 def test_what_is_there_stays() -> None:

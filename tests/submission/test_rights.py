@@ -3,6 +3,7 @@
 import pytest
 
 from pillarbox.directory.base import Identity
+from pillarbox.message.header import parse
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.rights import check_header, check_reverse_path, may_use
 
@@ -66,10 +67,10 @@ def test_null_reverse_path_is_anybodys() -> None:
 )
 def test_every_from_and_sender_must_be_ones_own(identity: Identity, header: bytes, allowed: bool) -> None:
     if allowed:
-        check_header(identity, header + b"\r\n", smtputf8=False)
+        check_header(identity, parse(header + b"\r\n"), smtputf8=False)
         return
     with pytest.raises(Refused) as caught:
-        check_header(identity, header + b"\r\n", smtputf8=False)
+        check_header(identity, parse(header + b"\r\n"), smtputf8=False)
     assert (caught.value.reply.code, caught.value.reply.enhanced) == (550, "5.7.1")
 
 

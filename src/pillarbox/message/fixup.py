@@ -1,6 +1,6 @@
 """What a submission server adds to a header and takes out of it (RFC 6409 8); every other octet stays as it came.
 
-    complete(header, trace=received(...), date=date_time(now), message_id=message_id(queue_id, host),
+    complete(parse(octets), trace=received(...), date=date_time(now), message_id=message_id(queue_id, host),
              own_names=frozenset({b"mail.example.org"}))
 
 STANDARDS
@@ -13,7 +13,7 @@ ERRORS
 
 import re
 
-from pillarbox.message.header import body, parse
+from pillarbox.message.header import Header, body
 from pillarbox.message.received import domain
 
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
@@ -27,11 +27,11 @@ _COMMENT_MARK = re.compile(rb"\\.|[()]")
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
 
-def complete(header: bytes, *, trace: bytes, date: str, message_id: str, own_names: frozenset[bytes]) -> bytes:
+def complete(header: Header, *, trace: bytes, date: str, message_id: str, own_names: frozenset[bytes]) -> bytes:
     """The header as it goes on, with its empty line if it had one.
 
     Args:
-        header: the header section as received.
+        header: the header section as received, read.
         trace: our Received field with its CRLF, put first.
         date: the body of the Date field that follows it when there is none at all.
         message_id: likewise of the Message-ID field, in angle brackets.
@@ -39,21 +39,21 @@ def complete(header: bytes, *, trace: bytes, date: str, message_id: str, own_nam
 
     Raises HeaderDefect.
     """
-    parsed = parse(header)
-    if parsed.defect is not None:
-        raise parsed.defect
-    names = {name for name, _ in parsed.fields}
+    if header.defect is not None:
+        raise header.defect
+    fields = header.fields
+    names = {name for name, _ in fields}
     parts = [trace]
     if b"date" not in names:
         parts.append(f"Date: {date}\r\n".encode("ascii"))
     if b"message-id" not in names:
         parts.append(f"Message-ID: {message_id}\r\n".encode("ascii"))
     if names.isdisjoint(_REMOVABLE):
-        parts.append(header)
+        parts.append(header.octets)
     else:
         own = {name.lower() for name in own_names}
-        parts += [raw for name, raw in parsed.fields if not _is_removed(name, raw, own)]
-        parts.append(header[sum([len(raw) for _, raw in parsed.fields]) :])
+        parts += [raw for name, raw in fields if not _is_removed(name, raw, own)]
+        parts.append(header.octets[sum([len(raw) for _, raw in fields]) :])
     return b"".join(parts)
 
 

@@ -14,7 +14,7 @@ MUST NOT IMPORT a directory's implementation.
 
 from pillarbox.directory.base import Identity
 from pillarbox.message.authors import Authors, authors
-from pillarbox.message.header import HeaderDefect, parse
+from pillarbox.message.header import Header, HeaderDefect
 from pillarbox.submission import replies
 from pillarbox.submission.replies import Refused
 
@@ -38,10 +38,10 @@ def check_reverse_path(identity: Identity, reverse_path: str, *, smtputf8: bool)
         )
 
 
-def check_header(identity: Identity, header: bytes, *, smtputf8: bool) -> None:
+def check_header(identity: Identity, header: Header, *, smtputf8: bool) -> None:
     """Once the header is whole. Raises Refused, also for a header that two readers could read differently."""
     try:
-        found = authors(parse(header), smtputf8=smtputf8)
+        found = authors(header, smtputf8=smtputf8)
     except HeaderDefect as defect:
         raise Refused(replies.bad_header(str(defect)), f"header defect: {defect}") from None
     for where, addresses in _to_check(identity, found):

@@ -17,7 +17,7 @@ from pillarbox.directory.base import Identity
 from pillarbox.message.date import date_time
 from pillarbox.message.envelope import Envelope
 from pillarbox.message.fixup import complete, message_id
-from pillarbox.message.header import MAX_HEADER_SIZE, find_header_end, needs_smtputf8
+from pillarbox.message.header import MAX_HEADER_SIZE, find_header_end, needs_smtputf8, parse
 from pillarbox.message.received import protocol_keyword, received
 from pillarbox.smtp.events import Defect, EndOfContent, MailParameters
 from pillarbox.spool.base import INLINE_LIMIT, ContentWriter, Full, Intake, SpoolError
@@ -200,7 +200,8 @@ class Transaction:
     def _completed(self, header: bytes) -> bytes:
         """The header with what RFC 6409 8 adds and takes away, after rights were checked. Raises Refused."""
         smtputf8 = self.parameters.smtputf8
-        rights.check_header(self.identity, header, smtputf8=smtputf8)
+        fields = parse(header)
+        rights.check_header(self.identity, fields, smtputf8=smtputf8)
         self.needs_smtputf8 = smtputf8 and needs_smtputf8(header, self.reverse_path, *self.forward_paths)
         site, origin, paths = self._site, self._origin, self.forward_paths
         trace = received(
@@ -216,7 +217,7 @@ class Transaction:
             now=self._now,
         )
         return complete(
-            header,
+            fields,
             trace=trace,
             date=date_time(self._now),
             message_id=message_id(self.queue_id, site.name),
