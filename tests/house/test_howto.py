@@ -1,4 +1,4 @@
-"""What people are told to type and to write is real: commands, options, settings, modules; and each page is listed."""
+"""What people are told to type and write is real: commands, options, settings, modules; and each page is listed."""
 
 import re
 import subprocess
