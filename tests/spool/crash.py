@@ -22,7 +22,7 @@ from tests.spool.messages import bounce, envelope, read_all, settlement
 
 import pillarbox.spool.content
 import pillarbox.store.sqlite
-from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Failed, Filter
+from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Failed, Filter, SpoolError
 from pillarbox.spool.embedded import open_spool
 from pillarbox.spool.settings import EmbeddedSettings
 
@@ -96,10 +96,12 @@ async def work(directory: Path, say: Callable[[str], None]) -> None:
     spool = await open_spool(EmbeddedSettings(directory, 0), clock=lambda: NOW)
     await spool.commit(SMALL, b"small")
     say("committed SMALL")
-    writer = spool.writer(BIG.queue_id)
+    writer = spool.intake.writer(BIG.queue_id)
     for start in range(0, len(LARGE), 200_000):
         await writer.write(LARGE[start : start + 200_000])
-    await writer.commit(BIG)
+    await writer.finish()
+    say("uploaded BIG")
+    await spool.intake.adopt(BIG)
     say("committed BIG")
     small, big = sorted(await spool.lease(NOW, 10), key=lambda lease: lease.envelope.queue_id)
     say("settling SMALL")
@@ -119,8 +121,9 @@ async def work(directory: Path, say: Callable[[str], None]) -> None:
     say("closed")
 
 
-async def look(directory: Path) -> dict[str, Any]:
-    """What a new start finds."""
+async def look(directory: Path, repeat: bool) -> dict[str, Any]:
+    """What a new start finds; and, with ``repeat``, what it finds after the worker that outlived the crash has asked
+    again, twice, for its large content to be adopted."""
     spool = await open_spool(EmbeddedSettings(directory, 0), clock=lambda: NOW)
     found = {}
     for message in await spool.list(Filter(), NOW, 100):
@@ -134,8 +137,19 @@ async def look(directory: Path) -> dict[str, Any]:
     files = len(os.listdir(directory / "content"))
     aside = len([name for name in os.listdir(directory) if ".corrupt" in name])
     leased = [lease.envelope.queue_id for lease in await spool.lease(NOW, 100)]
+    repeated = []
+    for _ in range(2 if repeat else 0):
+        try:
+            await spool.intake.adopt(BIG)
+        except SpoolError as error:
+            repeated.append(repr(error))
+        else:
+            here = [m.envelope for m in await spool.list(Filter(), NOW, 100) if m.envelope.queue_id == BIG.queue_id]
+            whole = await read_all(spool.open(BIG.queue_id)) == LARGE
+            repeated.append("one whole" if (here, whole) == ([BIG], True) else repr((here, whole)))
     await spool.close()
-    return {"found": found, "files": files, "aside": aside, "leased": leased}
+    parts = os.listdir(directory / "incoming")
+    return {"found": found, "files": files, "aside": aside, "leased": leased, "repeated": repeated, "parts": parts}
 
 
 def in_child(write_to: int, work: Callable[[], Any]) -> int:
@@ -159,11 +173,11 @@ def crash_at(step: int, directory: Path) -> list[str]:
 
     def child() -> None:
         steps = Steps(step)
+        sent = os.writev  # not one of the steps
         system = CountedSystem(steps)
         pillarbox.store.sqlite._resolve = steps.before(pillarbox.store.sqlite._resolve)
-        for name in ("fsync", "write", "rename", "open"):
+        for name in ("fsync", "write", "writev", "rename", "unlink", "open"):
             setattr(os, name, steps.before(getattr(os, name)))
-        sent = os.writev  # not one of the steps
 
         def say(said: str) -> None:
             sent(writing, [said.encode(), b"\n"])
@@ -179,10 +193,10 @@ def crash_at(step: int, directory: Path) -> list[str]:
     return said
 
 
-def look_after(directory: Path) -> dict[str, Any]:
+def look_after(directory: Path, repeat: bool) -> dict[str, Any]:
     """look() in a child of its own."""
     reading, writing = os.pipe()
-    in_child(writing, lambda: os.write(writing, json.dumps(asyncio.run(look(directory))).encode()))
+    in_child(writing, lambda: os.write(writing, json.dumps(asyncio.run(look(directory, repeat))).encode()))
     with os.fdopen(reading) as pipe:
         return dict(json.loads(pipe.read()))
 
@@ -193,7 +207,8 @@ def main() -> None:
         directory = Path(sys.argv[1]) / str(step)
         directory.mkdir()
         said = crash_at(step, directory)
-        print(json.dumps({"step": step, "said": said, **look_after(directory)}), flush=True)
+        repeat = "uploaded BIG" in said and "settling BIG" not in said
+        print(json.dumps({"step": step, "said": said, **look_after(directory, repeat)}), flush=True)
         if "killed" not in said:
             break
 

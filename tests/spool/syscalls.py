@@ -54,7 +54,9 @@ class Log:
             self._open(arguments)
         elif name in ("write", "pwrite64"):
             self._write(name, arguments, result)
-        elif name in ("writev", "pwritev", "renameat2"):
+        elif name == "writev":
+            self._write_vector(arguments, result)
+        elif name in ("pwritev", "renameat2"):
             raise NotImplementedError(name)
         elif name == "ftruncate":
             file = self.names.get(self._path(arguments))
@@ -87,6 +89,16 @@ class Log:
         else:
             self.names[path].write(octets, self.offsets[path])
             self.offsets[path] += result
+
+    def _write_vector(self, arguments: str, result: int) -> None:
+        path = self._path(arguments)
+        if path not in self.names:
+            return
+        found = list(_STRING.finditer(_after_descriptor(arguments)))
+        assert not any(each["cut"] for each in found), "strace cut a string short"
+        octets = b"".join(bytes.fromhex(each["octets"].replace("\\x", "")) for each in found)[:result]
+        self.names[path].write(octets, self.offsets[path])
+        self.offsets[path] += result
 
     def sync(self, path: str) -> "Sync":
         """A sync begins: what it will have made durable when it ends."""
@@ -136,6 +148,11 @@ class Sync:
         self.log.durable_names.update(self.here)
 
 
+def _after_descriptor(arguments: str) -> str:
+    found = _DESCRIPTOR.match(arguments)
+    return arguments[found.end() :] if found else arguments
+
+
 def _one(arguments: str) -> re.Match[str]:
     found = _STRING.search(arguments)
     assert found is not None, arguments[:200]
@@ -165,8 +182,18 @@ def strace_is_usable() -> str | None:
 
 def trace(command: Sequence[str], *, under: Path, output: Path, marker: bytes) -> Log:
     """Runs the command and gives the state at the moment when it began to write ``marker`` to any descriptor."""
+    record(command, output)
+    return replay(output, under=under, marker=marker)
+
+
+def record(command: Sequence[str], output: Path) -> None:
+    """Runs the command, and its children, under strace."""
     options = ["-f", "-qq", "-y", "-xx", "-s", "16777216", "-e", f"trace={_CALLS}", "-e", "signal=none"]
     subprocess.run(["strace", *options, "-o", str(output), *command], check=True)
+
+
+def replay(output: Path, *, under: Path, marker: bytes, call: str = "write") -> Log:
+    """The state at the moment when ``marker`` began to be written by a ``call``."""
     log = Log(str(under))
     pending: dict[str, tuple[str, str, Sync | None]] = {}
     wanted = "".join(f"\\x{octet:02x}" for octet in marker)
@@ -175,7 +202,7 @@ def trace(command: Sequence[str], *, under: Path, output: Path, marker: bytes) -
             whole = _LINE.match(line.rstrip("\n"))
             if whole is None:
                 continue
-            if wanted in whole["rest"] and whole["rest"].startswith("write("):
+            if wanted in whole["rest"] and whole["rest"].startswith(f"{call}("):
                 return log
             _take(log, pending, whole["pid"], whole["rest"])
     raise AssertionError("the marker was never written")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.spool.messages import envelope, opened
+from tests.spool.messages import envelope, opened, read_all
 
 from pillarbox.control.link import Link
 from pillarbox.spool.base import Filter
@@ -85,6 +85,18 @@ def test_no_lease_and_no_file_outlives_the_process(crashes: list[dict[str, Any]]
         assert crash["files"] == (1 if "02BIG" in crash["found"] else 0), crash
 
 
+def test_a_worker_that_outlives_the_crash_has_its_large_content_adopted_once(crashes: list[dict[str, Any]]) -> None:
+    """Whichever step was the last: the part, or what it became, is found again, and asking twice doubles nothing."""
+    repeated = [crash for crash in crashes if crash["repeated"]]
+    lost_their_reply = [crash for crash in repeated if "committed BIG" not in crash["said"]]
+    assert len(lost_their_reply) >= 8
+    assert any("02BIG" in crash["found"] for crash in lost_their_reply)
+    assert any("02BIG" not in crash["found"] for crash in lost_their_reply)
+    for crash in repeated:
+        assert crash["repeated"] == ["one whole"] * 2, crash
+        assert crash["parts"] == [], crash
+
+
 @contextlib.asynccontextmanager
 async def _served(directory: Path, socket: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """The spool's own process, killed at the end."""
@@ -139,3 +151,51 @@ async def test_commits_that_go_on_while_the_spool_process_is_killed_are_neither_
         found = [message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 1_000_000)]
     assert sorted(found) == sorted(acknowledged), "with patience every commit was acknowledged in the end"
     assert len(acknowledged) >= 150
+
+
+async def test_large_uploads_that_go_on_while_the_spool_process_is_killed_are_neither_lost_nor_doubled(
+    tmp_path: Path,
+) -> None:
+    """Its death costs no large message, whether it is being written or adopted at the time."""
+    socket, incoming = tmp_path / "s", tmp_path / "spool" / "incoming"
+    link = Link(socket, errors=ERRORS)
+    intake = RemoteIntake(link, incoming)
+    acknowledged: dict[str, bytes] = {}
+    stop = asyncio.Event()
+
+    async def produce() -> None:
+        while not stop.is_set():
+            content = os.urandom(1000) * 1500
+            each = envelope(size=len(content))
+            writer = intake.writer(each.queue_id)
+            for start in range(0, len(content), 60_000):
+                await writer.write(content[start : start + 60_000])
+                await asyncio.sleep(0)
+            await writer.commit(each)  # Unavailable would fail the test
+            acknowledged[each.queue_id] = content[:1000]
+
+    incoming.mkdir(parents=True)
+    await link.start()
+    half = os.urandom(300_000)
+    long = intake.writer("09LONG")
+    await long.write(half)
+    producers = [asyncio.create_task(produce()) for _ in range(4)]
+    for _ in range(3):
+        before = len(acknowledged)
+        async with _served(tmp_path / "spool", socket), asyncio.timeout(60):
+            while len(acknowledged) < before + 10:  # noqa: ASYNC110  # the producers set no event
+                await asyncio.sleep(0.01)
+    async with _served(tmp_path / "spool", socket):
+        await long.write(half)
+        await long.commit(envelope(queue_id="09LONG", size=2 * len(half)))
+        stop.set()
+        await asyncio.gather(*producers)
+    await intake.close()
+    await link.close()
+    async with opened(tmp_path / "spool") as spool:
+        found = [message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 1_000_000)]
+        assert sorted(found) == sorted([*acknowledged, "09LONG"])
+        assert await read_all(spool.open("09LONG")) == half * 2, "its upload outlived three restarts"
+        for queue_id, beginning in acknowledged.items():
+            assert await read_all(spool.open(queue_id)) == beginning * 1500
+    assert os.listdir(incoming) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.spool.messages import envelope, opened, read_all
-from tests.spool.syscalls import Log, strace_is_usable, trace
+from tests.spool.syscalls import Log, record, replay, strace_is_usable, trace
 
 from pillarbox.spool.base import INLINE_LIMIT, Filter
 
@@ -29,6 +29,34 @@ async def main(directory, size):
         await writer.write(content[start:start + 100_000])
     await writer.commit(envelope(queue_id="09MESSAGE", size=size))
     os.write(1, b"ACKNOWLEDGED")
+    os._exit(0)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+REAL = """
+import asyncio, os, subprocess, sys
+from pathlib import Path
+from pillarbox.control.link import Link
+from pillarbox.spool.remote import RemoteIntake
+from pillarbox.spool.service import ERRORS
+from tests.spool.messages import envelope
+
+async def main(directory, size):
+    command = [sys.executable, "-m", "tests.spool.server", directory, directory + ".s"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE)
+    while server.stdout.readline() != b"ready\\n":
+        assert server.poll() is None
+    link = Link(Path(directory + ".s"), errors=ERRORS)
+    intake = RemoteIntake(link, Path(directory, "incoming"))
+    await link.start(20.0)
+    writer = intake.writer("09MESSAGE")
+    content = b"x" * size
+    for start in range(0, size, 100_000):
+        await writer.write(content[start:start + 100_000])
+    await writer.commit(envelope(queue_id="09MESSAGE", size=size))
+    os.write(1, b"ACKNOWLEDGED")
+    server.kill()
     os._exit(0)
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
@@ -63,3 +91,26 @@ async def test_the_judge_itself_finds_a_missing_sync(tmp_path: Path) -> None:
     command = [sys.executable, "-c", careless, str(tmp_path / "spool"), str(INLINE_LIMIT + 100_000)]
     log = trace(command, under=tmp_path / "spool", output=tmp_path / "strace", marker=b"ACKNOWLEDGED")
     assert any("09MESSAGE" in name for name in log.unsynced())
+
+
+async def test_a_large_message_is_synced_before_its_row_and_its_row_before_the_acknowledgement(
+    tmp_path: Path,
+) -> None:
+    """The real path: a worker's process writes the part, the spool's process adopts it."""
+    size = 2 * INLINE_LIMIT
+    spool, output = tmp_path / "spool", tmp_path / "strace"
+    record([sys.executable, "-c", REAL, str(spool), str(size)], output)
+    part, final = f"{spool}/incoming/09MESSAGE.part", f"{spool}/content/09MESSAGE"
+
+    row = replay(output, under=spool, marker=b"09MESSAGE", call="pwrite64")
+    assert row.names[final].synced == b"x" * size, "the octets are durable before the row begins to be written"
+    assert row.durable_names[final] is row.names[final], "and so is their name"
+    assert part not in row.durable_names, "and that the old name is gone"
+
+    acknowledged = replay(output, under=spool, marker=b"ACKNOWLEDGED")
+    assert acknowledged.unsynced() == []
+    (tmp_path / "after").mkdir()
+    acknowledged.restore(tmp_path / "after")
+    async with opened(tmp_path / "after") as after:
+        assert [message.envelope.queue_id for message in await after.list(Filter(), 0.0, 10)] == ["09MESSAGE"]
+        assert await read_all(after.open("09MESSAGE")) == b"x" * size
