@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from tests.spool.messages import envelope, settlement, soon
+from tests.spool.messages import envelope, open_remote, read_all, settlement, soon
 
 from pillarbox.spool.base import INLINE_LIMIT, Delivered, Filter, Full, SpoolError, Unavailable
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
@@ -112,6 +113,38 @@ async def at_zero(directory: Path) -> dict[str, Any]:
     spool = await open_spool(EmbeddedSettings(directory / "spool", 0))
     facts["kept after a restart"] = [m.envelope.queue_id for m in await spool.list(Filter(), 0.0, 100_000)] == kept
     await spool.close()
+    return facts
+
+
+async def large(directory: Path) -> dict[str, Any]:
+    """The disk ends in the middle of a large content that a worker writes beside the channel."""
+    remote = await open_remote(directory / "spool", 0, lambda: 5_000.0)
+    incoming = directory / "spool" / "incoming"
+    ballast = fill(directory, 3 * MEBIBYTE)
+    writer = remote.writer("01TOOLARGE")
+    content = os.urandom(MEBIBYTE)
+    facts: dict[str, Any] = {}
+    with mock.patch.object(remote, "refusal", return_value=None):  # heard a moment ago that there is room
+        for number in range(10):
+            facts["refused"] = await outcome(writer.write(content))
+            if facts["refused"] != "ok":
+                facts["written before"] = number
+                break
+    facts["parts"] = os.listdir(incoming)
+    await remote.spool.commit(envelope(queue_id="02SMALL"), b"small")
+    writer = remote.writer("03FITS")
+    await writer.write(content)
+    facts["fits"] = await outcome(writer.commit(envelope(queue_id="03FITS", size=MEBIBYTE)))
+    ballast.unlink()
+    writer = remote.writer("04LATER")
+    with mock.patch.object(remote, "refusal", return_value=None):
+        for _ in range(10):
+            await writer.write(content)
+        facts["later"] = await outcome(writer.commit(envelope(queue_id="04LATER", size=10 * MEBIBYTE)))
+    facts["whole"] = await read_all(remote.open("04LATER")) == content * 10
+    facts["kept"] = [message.envelope.queue_id for message in await remote.list(Filter(), 0.0, 10)]
+    facts["parts later"] = os.listdir(incoming)
+    await remote.close()
     return facts
 
 

@@ -70,3 +70,12 @@ def test_a_start_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     facts, _ = run(tmp_path, "restart_when_full")
     assert facts.get("lent while full", 0) == 0
     assert facts["lent"] == ["01KEPT"]
+
+
+def test_a_disk_that_ends_in_the_middle_of_a_large_content_costs_that_message_only(tmp_path: Path) -> None:
+    facts, _ = run(tmp_path, "large")
+    assert facts["refused"] == "Full"
+    assert 1 <= facts["written before"] <= 5, "the disk took some of it"
+    assert facts["parts"] == facts["parts later"] == [], "and gets its room back at once"
+    assert (facts["fits"], facts["later"], facts["whole"]) == ("ok", "ok", True)
+    assert facts["kept"] == ["02SMALL", "03FITS", "04LATER"]
