@@ -181,6 +181,10 @@ class SmtpStream(asyncio.Protocol):
 
     async def next_event(self) -> Event:
         """Writes what is waiting, then returns the next event; see the module for what it raises."""
+        if self._output_size > WRITE_HIGH_WATER:  # commands that came in one piece may have answers without bound
+            self._write()
+            while self._write_paused and self._failure is None:
+                await self._wait()
         while True:
             event = self.connection.next_event()
             if not isinstance(event, Signal):

@@ -21,12 +21,9 @@ import aiofastnet
 SHUTDOWN_TIME = 2.0
 """Seconds for the peer to answer our close_notify before the connection is cut."""
 
-TLS_WRITE_BUFFER = 16_384
-"""Octets of a connection's outgoing TLS buffer: the smallest that there is; replies are short."""
-
-TLS_READ_BUFFER = 65_536
-"""Octets of a connection's incoming TLS buffer: what one read takes at most. Only what was used costs memory: an idle
-session that never sent much has touched a page or two of it."""
+TLS_BUFFER = 16_384
+"""Octets of each of the two TLS buffers of a connection, the smallest that there are: each page of them that a
+handshake touches is paid for by every idle session. A busy peer is read several buffers at a time all the same."""
 
 BACKLOG = 1024
 
@@ -93,6 +90,6 @@ async def start_tls(
         server_hostname=server_hostname,
         ssl_handshake_timeout=timeout,
         ssl_shutdown_timeout=SHUTDOWN_TIME,
-        ssl_incoming_bio_size=TLS_READ_BUFFER,
-        ssl_outgoing_bio_size=TLS_WRITE_BUFFER,
+        ssl_incoming_bio_size=TLS_BUFFER,
+        ssl_outgoing_bio_size=TLS_BUFFER,
     )
