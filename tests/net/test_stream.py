@@ -13,6 +13,7 @@ from tests.support.certs import Authority
 
 from pillarbox.net.stream import (
     READ_AHEAD,
+    WRITE_HIGH_WATER,
     ConnectionLost,
     DeadlineExceeded,
     Interrupted,
@@ -172,6 +173,18 @@ async def test_peer_that_is_not_waited_for_is_not_read_without_bound() -> None:
             assert await server.next_event() == Reset()
             received += 1
             server.send(OK)
+
+
+async def test_answers_to_commands_that_came_in_one_piece_do_not_gather_without_bound() -> None:
+    long = Reply(250, ("x" * 400,), "2.0.0")
+    async with pair() as (client, server):
+        for _ in range(1_000):
+            client.send(Reset())
+        await client.flush()
+        for _ in range(1_000):
+            assert await server.next_event() == Reset()
+            server.send(long)
+            assert server.pending_output <= WRITE_HIGH_WATER + len(long.render())
 
 
 async def test_reset_is_told_in_words() -> None:
@@ -335,6 +348,40 @@ async def test_name_asked_for_picks_the_certificate(tmp_path: Path) -> None:
             server = await serving
             assert server.tls_context is chosen
             client.abort()
+
+
+@pytest.mark.parametrize("switches", [False, True])
+async def test_a_client_hello_that_waits_for_the_session_is_not_lost(tmp_path: Path, switches: bool) -> None:
+    """The guard may take its time, or the session be late: the handshake is as good as any."""
+    ours, theirs = contexts(tmp_path)
+    if switches:
+        switching_context(ours, {"localhost": ours})
+    async with served(hold=True, tls=True, switches=switches) as found:
+        connecting = asyncio.create_task(
+            connect("127.0.0.1", found.port, tls=theirs, server_hostname="localhost", timeout=10)
+        )
+        server = await found.streams.get()
+        await asyncio.sleep(0.05)  # the ClientHello is there by now; if not, less is tested
+        await server.shake_hands(ours, server_side=True)
+        client = await connecting
+        server.send(GREETING)
+        await server.flush()
+        assert await client.next_event() == GREETING
+        client.abort()
+
+
+@pytest.mark.parametrize("switches", [False, True])
+async def test_who_is_turned_away_before_the_handshake_is_hung_up_on(switches: bool) -> None:
+    async with served(hold=True, tls=True, switches=switches) as found:
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.port)
+        server = await found.streams.get()
+        assert server.peer == writer.get_extra_info("sockname")
+        server.hang_up()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        await server.close()
+        with pytest.raises(ConnectionLost):
+            await server.shake_hands(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), server_side=True)
 
 
 async def test_nothing_is_read_after_tls_was_closed(tmp_path: Path) -> None:

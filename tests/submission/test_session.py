@@ -9,6 +9,7 @@ from tests.support.submission import ANNA, signed_in, submission, talker
 
 from pillarbox.guard.base import Blocked, Verdict
 from pillarbox.spool.base import Full, Unavailable
+from pillarbox.submission.session import MAX_COMMANDS_BEFORE_SIGN_IN
 
 MESSAGE = (
     b"From: Anna <anna@example.org>\r\nTo: bob@example.net\r\nSubject: Hello\r\n"
@@ -373,6 +374,20 @@ async def test_slow_stranger_is_sent_away_in_its_budget(tmp_path: Path) -> None:
         assert await client.ended()
 
 
+@pytest.mark.parametrize("implicit", [True, False])
+async def test_handshake_that_is_never_finished_ends_in_the_strangers_budget(tmp_path: Path, implicit: bool) -> None:
+    async with (
+        submission(tmp_path, unauthenticated_timeout=0.5) as server,
+        await talker(server.submissions if implicit else server.submission) as client,
+    ):
+        if not implicit:
+            await client.expect(220)
+            await client.command("EHLO x", 250)
+            await client.command("STARTTLS", 220)
+        client.say(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+        assert await client.ended()
+
+
 async def test_tls_hello_on_the_starttls_port_gets_a_line_that_says_so(tmp_path: Path) -> None:
     async with submission(tmp_path) as server, await talker(server.submission) as client:
         await client.expect(220)
@@ -398,6 +413,33 @@ async def test_sessions_per_address_are_limited(tmp_path: Path) -> None:
         assert await first.ended()
         async with await talker(server.submission) as third:
             await third.expect(220)
+
+
+@pytest.mark.parametrize("command", [b"EHLO x\r\n", b"HELP\r\n", b"bad\r\nNOOP\r\n"])
+async def test_flood_of_commands_before_sign_in_gets_fifty_answers_and_a_421(tmp_path: Path, command: bytes) -> None:
+    async with submission(tmp_path) as server, await talker(server.submission) as client:
+        await client.expect(220)
+        client.say(command * 5_000)
+        codes: list[int] = []
+        while not codes or codes[-1] != 421:
+            code, _ = await client.reply()
+            codes.append(code)
+        assert len(codes) == MAX_COMMANDS_BEFORE_SIGN_IN + 1
+
+
+async def test_signed_in_session_is_not_cut_off_for_many_commands(tmp_path: Path) -> None:
+    async with submission(tmp_path) as server, await signed_in(server) as client:
+        client.say(b"RSET\r\n" * 500)
+        for _ in range(500):
+            await client.expect(250)
+
+
+async def test_process_has_no_more_sessions_than_files_whatever_the_site_allows(tmp_path: Path) -> None:
+    async with submission(tmp_path, ceiling=1) as server, await talker(server.submission) as first:
+        await first.expect(220)
+        async with await talker(server.submission) as second:
+            await second.expect(421)
+            assert await second.ended()
 
 
 async def test_help_verify_and_unknown_commands(tmp_path: Path) -> None:

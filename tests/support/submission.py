@@ -151,7 +151,7 @@ class Server:
 
 
 @asynccontextmanager
-async def submission(directory: Path, **settings: object) -> AsyncIterator[Server]:
+async def submission(directory: Path, *, ceiling: int | None = None, **settings: object) -> AsyncIterator[Server]:
     """Serves one site on both ports; ``settings`` replace fields of SiteSettings."""
     authority = Authority(directory)
     issued = authority.issue("mail.example.org", "localhost", "127.0.0.1")
@@ -168,7 +168,8 @@ async def submission(directory: Path, **settings: object) -> AsyncIterator[Serve
     site = replace(site, **settings)  # type: ignore[arg-type]  # the fields' types are the caller's to keep
     intake, people, guard = KeepingIntake(), OnePersonDirectory(), RecordingGuard()
     loop = asyncio.get_running_loop()
-    role = Submission(Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time(), random=_counting()))
+    services = Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time(), random=_counting())
+    role = Submission(services, ceiling=ceiling)
     role.apply(make_plans([site], {"local": people}))
     for address, sock in zip(addresses, sockets, strict=True):
         await role.listen(address, sock)

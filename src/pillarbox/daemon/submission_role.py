@@ -16,7 +16,7 @@ from pillarbox.config import Settings
 from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
-from pillarbox.daemon import notify, paths, sockets
+from pillarbox.daemon import loop, notify, paths, sockets
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.daemon.sockets import Sockets
@@ -36,6 +36,13 @@ log = get_logger("daemon")
 FIRST_CONNECTION = 5.0
 """Seconds to wait at the start for the spool process, so that the first mail is not answered 451."""
 
+RESERVED_FILES = 64
+"""Open files that are no sessions: listeners, channels, content being written, one connection being turned away."""
+
+
+OLD_DIRECTORY_TIME = 600.0
+"""Seconds after which a directory that a reload replaced is closed."""
+
 
 class SubmissionRole:
     """Listens to the internet."""
@@ -53,7 +60,8 @@ class SubmissionRole:
         handlers.update(self._guard.handlers())
         handlers.update(self._accounts.handlers())
         self._directories: dict[LocalSettings, LocalDirectory] = {}
-        self._submission = Submission(Services(self._intake, self._guard, time.time, os.urandom))
+        services = Services(self._intake, self._guard, time.time, os.urandom)
+        self._submission = Submission(services, ceiling=max(1, loop.raise_file_limit() - RESERVED_FILES))
         self._accounts.on_change(self._submission.account_changed)
 
     async def start(self) -> None:
@@ -80,11 +88,13 @@ class SubmissionRole:
             raise PrepareRefused(str(error)) from None
 
         async def commit() -> None:
+            self._guard.apply(settings.guard)
             self._submission.apply(plans)
             await self._submission.refresh()
+            loop = asyncio.get_running_loop()
             for kept, directory in self._directories.items():
-                if kept not in directories:
-                    directory.close()
+                if kept not in directories:  # open sessions may still ask it, until they have signed in or given up
+                    loop.call_later(OLD_DIRECTORY_TIME, directory.close)
             self._directories, self._settings = directories, settings
             self._warn_of_certificates(settings)
 

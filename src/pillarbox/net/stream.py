@@ -77,7 +77,9 @@ class Stream(Protocol):
         """Writes what was sent and waits while the peer is too slow to take it."""
         ...
 
-    async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server_hostname: str | None = None, timeout: float = HANDSHAKE_TIME
+    ) -> None:
         """Upgrades. Server: call after send(220): pauses reading, writes, then shakes hands (DESIGN: the wire, 2).
         Raises smtp.LocalProtocolError, ConnectionLost, DeadlineExceeded, ssl.SSLError."""
         ...
@@ -146,6 +148,7 @@ class SmtpStream(asyncio.Protocol):
         self.peer = (peer[0], peer[1]) if peer else ("", 0)
         self.local = (local[0], local[1]) if local else ("", 0)
         if self._hold:
+            self._hold = False  # a Doorstep's stream is made a second time, inside TLS
             transport.pause_reading()
         if self._on_made is not None:
             self._on_made(self)
@@ -238,7 +241,9 @@ class SmtpStream(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Interrupted())
 
-    async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server_hostname: str | None = None, timeout: float = HANDSHAKE_TIME
+    ) -> None:
         """STARTTLS, either role: after the server's 220 was queued by send(), or was received from the peer."""
         server_side = self.connection.role is Role.SERVER
         if self._transport is not None:
@@ -246,7 +251,7 @@ class SmtpStream(asyncio.Protocol):
             self._transport.pause_reading()
         self._write()
         self.connection.start_tls()
-        await self.shake_hands(context, server_side=server_side, server_hostname=server_hostname)
+        await self.shake_hands(context, server_side=server_side, server_hostname=server_hostname, timeout=timeout)
 
     async def shake_hands(
         self,
@@ -435,5 +440,5 @@ async def listen(
     ``switches``: the TLS contexts to come pick their certificate by name.
     """
     return await transports.listen(
-        sock, lambda: SmtpStream(connection(), on_made=on_stream, hold=hold), switches=switches
+        sock, lambda: SmtpStream(connection(), on_made=on_stream, hold=hold), hold=hold, switches=switches
     )

@@ -1,6 +1,8 @@
 """Who may open a session, and how many may be kept waiting: counts per address prefix and in all.
 
-One object a worker. The guard says who is blocked; this says when the room is full.
+One object a worker. The guard says who is blocked; this says when the room is full. A session is an open file, so
+``ceiling`` (what the process can open, less what it needs itself) comes before any site's limit: a listener that runs
+out of files can neither serve nor refuse.
 """
 
 from pillarbox.guard.prefix import prefix
@@ -10,7 +12,8 @@ from pillarbox.submission.settings import SiteSettings
 class Admission:
     """Open sessions and delayed sign-ins, by prefix and in all. Limits come from the site that is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, ceiling: int | None = None) -> None:
+        self._ceiling = ceiling
         self._sessions: dict[str, int] = {}
         self._delayed: dict[str, int] = {}
         self.sessions = 0
@@ -21,6 +24,8 @@ class Admission:
         place = prefix(address)
         here = self._sessions.get(place, 0)
         if self.sessions >= site.max_sessions or here >= site.max_sessions_per_address:
+            return False
+        if self._ceiling is not None and self.sessions >= self._ceiling:
             return False
         self._sessions[place] = here + 1
         self.sessions += 1

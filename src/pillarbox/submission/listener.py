@@ -36,11 +36,12 @@ TURNED_AWAY = counter("connections_refused_total", "Connections refused before a
 
 
 class Submission:
-    """See the module's text. One object a worker, on one loop."""
+    """See the module's text. One object a worker, on one loop. ``ceiling``: sessions that the process can have open
+    at most, whatever its sites allow; None: any number."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, ceiling: int | None = None) -> None:
         self._services = services
-        self._admission = Admission()
+        self._admission = Admission(ceiling)
         self._plans: Mapping[Address, Plan] = {}
         self._listeners: dict[Address, _Listener] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}

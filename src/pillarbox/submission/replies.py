@@ -96,6 +96,9 @@ SIGN_IN_UNAVAILABLE: Final = Reply(454, ("Temporary authentication failure, try 
 TOO_MANY_FAILURES: Final = Reply(421, ("Too many failed sign-ins, closing the connection",), "4.7.0")
 """This session failed too often, or too many sessions are being delayed."""
 
+TOO_MANY_COMMANDS: Final = Reply(421, ("Too many commands before a sign-in, closing the connection",), "4.7.0")
+"""A session that says much and never signs in."""
+
 # --- the transaction
 
 SENDER_OK: Final = Reply(250, ("Sender ok",), "2.1.0")

@@ -59,6 +59,12 @@ COMMIT = histogram(
 MAX_SIGN_IN_FAILURES = 5
 """Failed sign-ins in one session before it is closed; mail programs try each mechanism with the same password."""
 
+MAX_COMMANDS_BEFORE_SIGN_IN = 50
+"""Commands, good or bad, before a sign-in; a mail program says six. A stranger's flood costs no more than these."""
+
+TURN = 64
+"""Commands after which a session that has more in its buffer lets the others have their turn."""
+
 
 class Session:
     """See the module's text."""
@@ -66,6 +72,7 @@ class Session:
     __slots__ = (
         "_admission",
         "_closing",
+        "_commands",
         "_draining",
         "_failures",
         "_hello",
@@ -105,6 +112,7 @@ class Session:
         self._opened_at = services.now()
         self._messages = 0
         self._failures = 0
+        self._commands = 0
         self._closing = False
         self._draining = False
         self._on_signed_in = on_signed_in
@@ -176,6 +184,11 @@ class Session:
 
     async def _next_command(self) -> None:
         stream = self._stream
+        self._commands += 1
+        if self.identity is None and self._commands > MAX_COMMANDS_BEFORE_SIGN_IN:
+            raise Refused(replies.TOO_MANY_COMMANDS, "too many commands before a sign-in", closes=True)
+        if self._commands % TURN == 0:
+            await asyncio.sleep(0)
         stream.set_deadline(self._time_allowed())
         event = await stream.next_event()
         if self.account_changed:
@@ -345,11 +358,12 @@ class Session:
     async def _shake_hands(self) -> bool:
         """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
         stream, plan = self._stream, self._plan
+        timeout = self._time_allowed() or 0.001
         try:
             if plan.implicit_tls:
-                await stream.shake_hands(plan.context, server_side=True, timeout=self._time_allowed() or 0.001)
+                await stream.shake_hands(plan.context, server_side=True, timeout=timeout)
             else:
-                await stream.start_tls(plan.context)
+                await stream.start_tls(plan.context, timeout=timeout)
         except (ssl.SSLError, ConnectionLost) as error:
             reason = getattr(error, "reason", None) or str(error)
             self._log.info("tls.failed", reason=reason, listener=plan.listener)
