@@ -57,6 +57,15 @@ def test_memory_of_places_and_blocks_is_bounded() -> None:
     assert set(counts.blocks(NOW + 1)) == {f"block {number}" for number in range(968, 1000)}
 
 
+def test_new_settings_judge_what_was_counted_before() -> None:
+    counts = Counts(GuardSettings(block_failures=12))
+    for number in range(3):
+        assert counts.failed(PLACE, "anna", print_of(number), NOW) == (True, None)
+    counts.apply(GuardSettings(block_failures=4, block_time=60.0))
+    _, blocked = counts.failed(PLACE, "anna", print_of(9), NOW)
+    assert blocked == Blocked(NOW + 60.0, 4)
+
+
 def test_prune_looks_at_one_entry_of_each_table_when_nothing_has_expired() -> None:
     """It runs every minute, beside a full table: its steps are counted, not timed."""
     counts = Counts(GuardSettings(), prefixes=2048)

@@ -337,8 +337,6 @@ def keys_that_need_a_restart(old: Settings, new: Settings) -> list[str]:
     changed = [f"server.{key}" for key in server if getattr(old.server, key) != getattr(new.server, key)]
     if old.spool != new.spool and old.server.data_directory == new.server.data_directory:
         changed.append("spool")
-    if old.guard != new.guard:
-        changed.append("guard")
     for kind in ("submission", "submissions"):
         if _addresses(old, kind) != _addresses(new, kind):
             changed.append(f"site.{kind}")

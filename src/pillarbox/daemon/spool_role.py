@@ -67,7 +67,7 @@ class SpoolRole:
         return partial(self._take, settings)
 
     def _take(self, settings: Settings) -> None:
-        """How passwords are hashed; all else of this process needs a restart (hub.keys_that_need_a_restart)."""
+        """Password hashing and the guard; all else needs a restart (hub.keys_that_need_a_restart)."""
         if self._storehouse is not None:
             self._storehouse.apply(settings)
             self._operator.update(self._storehouse.for_operator())

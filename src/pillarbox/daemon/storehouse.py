@@ -74,7 +74,8 @@ class Storehouse:
         self._lock.release()
 
     def apply(self, settings: Settings) -> None:
-        """How passwords are hashed from now on; ask for_operator() again."""
+        """How passwords are hashed and the guard judges from now on; ask for_operator() again."""
+        self.ledger.apply(settings.guard)
         if local_settings(settings) != local_settings(self._settings):
             self._passwords.close()
             self._passwords = Passwords(local_settings(settings))

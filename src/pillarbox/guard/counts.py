@@ -71,16 +71,20 @@ class Counts:
     """
 
     def __init__(self, settings: GuardSettings, prefixes: int = 32_768) -> None:
-        self._settings = settings
+        self.apply(settings)
         self._ceiling = prefixes
         self._places_ceiling = prefixes * 4
         self._blocks_ceiling = max(1, prefixes // 2)
-        # more than this changes no decision: the delay is at its highest, the block is due
-        self._window_ceiling = max(settings.block_failures, settings.login_failures, settings.free_failures) + 16
         self._prefixes: Windows = OrderedDict()
         self._logins: Windows = OrderedDict()
         self._places: OrderedDict[str, float] = OrderedDict()
         self._blocks: dict[str, Blocked] = {}
+
+    def apply(self, settings: GuardSettings) -> None:
+        """Judges by these from now on; what was counted stays, blocks in force keep their end."""
+        self._settings = settings
+        # more than this changes no decision: the delay is at its highest, the block is due
+        self._window_ceiling = max(settings.block_failures, settings.login_failures, settings.free_failures) + 16
 
     # -- what happened
 

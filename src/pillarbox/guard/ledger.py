@@ -118,6 +118,11 @@ class Ledger:
         await self.flush()
         await self._store.close()
 
+    def apply(self, settings: GuardSettings) -> None:
+        """Judges by these from now on."""
+        self._settings = settings
+        self._counts.apply(settings)
+
     # -- Guard
 
     def admit(self, address: str, now: float) -> Blocked | None:

@@ -77,6 +77,11 @@ class RemoteGuard:
         """Returns what is in hand; before the link is closed."""
         self._purses.close()
 
+    def apply(self, settings: GuardSettings) -> None:
+        """Judges by these from now on."""
+        self._settings = settings
+        self._counts.apply(settings)
+
     # -- Guard
 
     def admit(self, address: str, now: float) -> Blocked | None:
