@@ -211,6 +211,26 @@ def test_a_refused_hello_changes_nothing() -> None:
     assert caught.value.reply_hint == hints.HELLO_FIRST
 
 
+def test_another_name_asked_for_brings_its_own_mechanisms_and_ceilings() -> None:
+    pair = ConnectionPair()
+    pair.greet()
+    pair.hello()
+    with pytest.raises(LocalProtocolError):
+        pair.server.serve_as(Limits(), ())
+    with pytest.raises(LocalProtocolError):
+        pair.client.serve_as(Limits(), ())
+    pair.exchange(StartTls(), Reply(220, ("Ready",), "2.0.0"))
+    pair.server.start_tls()
+    pair.client.start_tls()
+    pair.server.serve_as(Limits(content=1000, auth_line=600), ("LOGIN",))
+    pair.hello()
+    assert pair.client.extensions["AUTH"] == "LOGIN"
+    assert pair.client.extensions["SIZE"] == "1000"
+    pair.server.receive_data(b"AUTH LOGIN " + b"A" * 600 + b"\r\n")
+    with pytest.raises(RemoteProtocolError, match="line too long"):
+        pair.server.next_event()
+
+
 def test_the_reply_to_helo_has_one_line_and_to_ehlo_many() -> None:
     connection = server()
     connection.receive_data(b"HELO x\r\nEHLO x\r\n")

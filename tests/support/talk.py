@@ -18,12 +18,21 @@ SECONDS = 20
 
 
 class Talk:
-    """One connection to ``port``; with ``ca`` it speaks TLS from the start. Lines are without their CRLF."""
+    """One connection to ``port``; with ``ca`` it speaks TLS from the start. Lines are without their CRLF. ``name`` is
+    asked for in the handshake, and the certificate must be for it; "" asks for none and takes any."""
 
     def __init__(
-        self, port: int, ca: Path | None = None, *, host: str = "127.0.0.1", source: str = "", greeting: bool = True
+        self,
+        port: int,
+        ca: Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        source: str = "",
+        greeting: bool = True,
+        name: str = "localhost",
     ) -> None:
         address = (source, 0) if source else None
+        self._name = name
         self._socket: socket.socket = socket.create_connection((host, port), SECONDS, address)
         self._unread = b""
         if ca is not None:
@@ -99,7 +108,8 @@ class Talk:
 
     def _wrap(self, ca: Path) -> None:
         context = ssl.create_default_context(cafile=str(ca))
-        self._socket = context.wrap_socket(self._socket, server_hostname="localhost")
+        context.check_hostname = bool(self._name)
+        self._socket = context.wrap_socket(self._socket, server_hostname=self._name or None)
 
     def _line(self) -> bytes:
         while b"\r\n" not in self._unread:

@@ -389,14 +389,14 @@ class Scheduler:
         loan.open -= 1
         if loan.open:
             return
-        task = asyncio.create_task(self._settle(loan))
+        task = asyncio.create_task(self._settle(loan), name=lease.envelope.queue_id)
         self._settling.add(task)
         task.add_done_callback(self._settled)
 
     def _settled(self, task: "asyncio.Task[None]") -> None:
         self._settling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("delivery.crashed", reason=type(error).__name__, exc_info=error)
+            _log.error("delivery.crashed", queue_id=task.get_name(), reason=type(error).__name__, exc_info=error)
 
     async def _settle(self, loan: _Loan) -> None:
         """Ends the lease; repeats while the spool cannot say."""

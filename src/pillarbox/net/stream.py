@@ -433,7 +433,7 @@ async def listen(
     *,
     hold: bool,
     switches: bool,
-) -> asyncio.AbstractServer:
+) -> transports.Listening:
     """Accepts on a bound socket; ``on_stream`` gets each new stream, and owns it.
 
     ``connection`` makes each one's protocol state; ``hold``: read nothing until shake_hands (implicit TLS);

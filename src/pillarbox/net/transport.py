@@ -8,13 +8,20 @@ loop's own TLS, and this module is the one place that decides (docs/adr/0006-tls
 A transport that may be upgraded by either is made by the loop or by aiofastnet accordingly: ``switches`` says
 whether the contexts it will meet switch certificates.
 
+uvloop begins to read as soon as ``connection_made`` has returned, whatever was said inside; a ClientHello that came
+before the session asked for its handshake would then be taken for clear text, and the handshake would wait for ever.
+So where certificates are switched and TLS comes first (``hold``), connections are accepted here: the protocol gets
+the bare socket as a ``Doorstep``, which reads nothing, and ``start_tls`` makes the loop's transport of it.
+
 MUST NOT IMPORT anything of ours.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import aiofastnet
 
@@ -33,11 +40,21 @@ def switches_certificates(context: ssl.SSLContext) -> bool:
     return context.sni_callback is not None
 
 
+class Listening(Protocol):
+    """What accepts connections until it is closed."""
+
+    def close(self) -> None:
+        """Accepts no more; connections that were made go on."""
+        ...
+
+
 async def listen(
-    sock: socket.socket, factory: Callable[[], asyncio.Protocol], *, switches: bool
-) -> asyncio.AbstractServer:
-    """Accepts plain connections on a bound stream socket."""
+    sock: socket.socket, factory: Callable[[], asyncio.Protocol], *, hold: bool, switches: bool
+) -> Listening:
+    """Accepts plain connections on a bound stream socket. ``hold``: nothing is read before start_tls."""
     loop = asyncio.get_running_loop()
+    if switches and hold:
+        return _Doorkeeper(loop, sock, factory)
     if switches:
         return await loop.create_server(factory, sock=sock, backlog=BACKLOG)
     return await aiofastnet.create_server(loop, factory, sock=sock, backlog=BACKLOG)
@@ -68,6 +85,15 @@ async def start_tls(
     Raises ssl.SSLError, ConnectionError, OSError; the transport is closed then.
     """
     loop = asyncio.get_running_loop()
+    if isinstance(transport, Doorstep):
+        made, _ = await loop.connect_accepted_socket(
+            lambda: protocol,
+            transport.leave(),
+            ssl=context,
+            ssl_handshake_timeout=timeout,
+            ssl_shutdown_timeout=SHUTDOWN_TIME,
+        )
+        return made
     if switches_certificates(context):
         upgraded = await loop.start_tls(
             transport,
@@ -93,3 +119,99 @@ async def start_tls(
         ssl_incoming_bio_size=TLS_BUFFER,
         ssl_outgoing_bio_size=TLS_BUFFER,
     )
+
+
+class Doorstep(asyncio.Transport):
+    """An accepted connection of which nothing is read or written until TLS is made of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol) -> None:
+        super().__init__({"peername": _name_of(sock.getpeername), "sockname": _name_of(sock.getsockname)})
+        self._loop = loop
+        self._sock: socket.socket | None = sock
+        self._protocol = protocol
+
+    def leave(self) -> socket.socket:
+        """The socket, which is the caller's from now on. Raises ConnectionResetError when it was closed."""
+        sock, self._sock = self._sock, None
+        if sock is None:
+            raise ConnectionResetError(errno.ECONNRESET, "closed before the TLS handshake")
+        return sock
+
+    def pause_reading(self) -> None:
+        """Nothing is read anyway."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is written."""
+
+    def write(self, data: Any) -> None:
+        """There is nothing that may be said in the clear where TLS comes first."""
+
+    def is_closing(self) -> bool:
+        """Whether the socket is closed or with somebody else."""
+        return self._sock is None
+
+    def close(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+            self._loop.call_soon(self._protocol.connection_lost, None)
+
+    abort = close
+
+
+def _name_of(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except OSError:  # the peer is gone already
+        return None
+
+
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE = 1.0
+"""Seconds without accepting when there are no descriptors left (as asyncio does)."""
+
+
+class _Doorkeeper:
+    """Accepts, and puts each connection on a Doorstep."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], asyncio.Protocol]
+    ) -> None:
+        sock.setblocking(False)
+        sock.listen(BACKLOG)
+        self._loop = loop
+        self._sock = sock
+        self._factory = factory
+        self._again: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._watch()
+
+    def _watch(self) -> None:
+        self._again = None
+        self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(BACKLOG):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._loop.remove_reader(self._sock)
+                self._again = self._loop.call_later(_PAUSE, self._watch)
+                return
+            sock.setblocking(False)
+            protocol = self._factory()
+            protocol.connection_made(Doorstep(self._loop, sock, protocol))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._again is not None:
+            self._again.cancel()
+        else:
+            self._loop.remove_reader(self._sock)
+        self._sock.close()

@@ -135,3 +135,14 @@ class Connection:
             LocalProtocolError: octets are left in the buffer (STARTTLS injection), or STARTTLS was not agreed.
         """
         self._side.start_tls()
+
+    def serve_as(self, limits: Limits, mechanisms: Iterable[str]) -> None:
+        """Server: other ceilings and mechanisms from here on. For a handshake in which the client asked for another
+        name than the default (SNI), so before the greeting of implicit TLS or before the EHLO after STARTTLS.
+
+        Raises:
+            LocalProtocolError: the client, or anywhere else.
+        """
+        if isinstance(self._side, Client):
+            raise LocalProtocolError("a client serves nobody")
+        self._side.serve_as(limits, tuple(mechanisms))

@@ -270,6 +270,14 @@ class Server:
         self._errors = 0
         self._end_transaction(State.START)
 
+    def serve_as(self, limits: Limits, mechanisms: tuple[str, ...]) -> None:
+        """See Connection."""
+        if self._state not in (State.GREETING, State.START):
+            raise LocalProtocolError("the terms of a session change only before its first command")
+        self.facts.limits = limits
+        self.facts.mechanisms = mechanisms
+        self._ceilings, self._exchange = _ceilings(limits)
+
     def hello_reply(self, host: str) -> Reply:
         """See Connection."""
         due = self._due

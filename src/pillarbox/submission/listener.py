@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from pillarbox.net import stream as net
 from pillarbox.net.stream import SmtpStream
+from pillarbox.net.transport import Listening
 from pillarbox.smtp.connection import Connection, Role
 from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies
@@ -151,7 +152,7 @@ class _Listener:
         self._submission = submission
         self._address = address
         self._sock = sock
-        self._server: asyncio.AbstractServer | None = None
+        self._server: Listening | None = None
         self.switches = False
 
     async def start(self, plan: Plan) -> None:

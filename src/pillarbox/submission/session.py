@@ -272,7 +272,7 @@ class Session:
         services = self._services
         if await services.guard.take(identity.login, 1, limit, services.now()):
             return True
-        self._log.warning("quota.exceeded", limit=limit)
+        self._log.warning("quota.exceeded", limit=limit, **self._message())
         return False
 
     async def _on_data(self, _: Data) -> None:
@@ -300,9 +300,10 @@ class Session:
         self._stream.set_deadline(None)
         try:
             envelope = await transaction.commit(end)
-        except Refused:
+        except Refused as refused:
+            self._refuse(refused)  # while the transaction is there, so that the line has its queue id
             await self._end_transaction()
-            raise
+            return
         self._transaction = None
         seconds = loop.time() - began
         COMMIT.observe(seconds)
@@ -370,7 +371,8 @@ class Session:
             self._closing = True
             return False
         if plan.switches and (context := stream.tls_context) is not None:
-            self._site = plan.by_context.get(context, plan.default)
+            self._site = site = plan.by_context.get(context, plan.default)
+            stream.connection.serve_as(site.limits, site.settings.mechanisms)
         return True
 
     async def _end_transaction(self) -> None:
@@ -383,10 +385,7 @@ class Session:
     def _refuse(self, refused: Refused) -> None:
         REFUSED.add(1, str(refused.reply.code))
         if refused.reply is not replies.SIGN_IN_FAILED:  # signin.failed has told it already
-            fields: dict[str, Any] = {}
-            if self._transaction is not None:
-                fields = {"queue_id": self._transaction.queue_id}
-            self._log.info("command.refused", code=refused.reply.code, reason=refused.reason, **fields)
+            self._log.info("command.refused", code=refused.reply.code, reason=refused.reason, **self._message())
         self._stream.send(refused.reply)
         self._closing = self._closing or refused.closes
 
@@ -397,11 +396,15 @@ class Session:
             )
         else:
             octets = error.octets[:200].decode("ascii", "backslashreplace")
-            self._log.info("protocol.broken", reason=str(error), octets=octets)
+            self._log.info("protocol.broken", reason=str(error), octets=octets, **self._message())
         hint = error.reply_hint or replies.OUR_FAULT
         REFUSED.add(1, str(hint.code))
         self._stream.send(hint)
         self._closing = self._closing or error.fatal
+
+    def _message(self) -> dict[str, Any]:
+        """What names the message of the open transaction in a line of the log."""
+        return {} if self._transaction is None else {"queue_id": self._transaction.queue_id}
 
     def _send_last(self, reply: Reply) -> None:
         with contextlib.suppress(LocalProtocolError):  # no reply is due (inside the content): closing says it
