@@ -8,6 +8,8 @@ own domain. Through Pillarbox, from the same address with the same client and me
 
 import smtplib
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,20 +98,57 @@ def test_the_mx_refuses_its_own_domain_as_sender_even_after_sign_in(
         assert OWN_DOMAIN_RULE in sent.output
 
 
-@pytest.fixture
-def pillarbox(tmp_path: Path, authority: Authority, mx: Postfix, request: pytest.FixtureRequest) -> RunningDaemon:
-    """Pillarbox beside the MX: Ada's account, and a route to the MX from the address that it allows."""
-    route = f"""
+def route(mx: Postfix, authority: Authority, source_address: str) -> str:
+    """A route to the MX."""
+    return f"""
 [[route]]
 host = "{mx.host}"
 port = 25
 tls = "starttls"
 tls_name = "mx.example.org"
 ca = "{authority.ca}"
-source_address = "{OUR_HOST}"
+source_address = "{source_address}"
 """
+
+
+def check_relay(tmp_path: Path, authority: Authority, mx: Postfix, source_address: str) -> tuple[int, str]:
+    """`pillarbox check --relay` from that address: exit code and output."""
+    config = start_daemon(tmp_path, authority, routes=route(mx, authority, source_address), start=False).config
+    command = (sys.executable, "-P", "-m", "pillarbox", "check", "--config", str(config), "--relay", mx.host)
+    # this MX has nowhere to relay to, and says so at RCPT
+    done = subprocess.run((*command, "--recipient", "bob@example.org"), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_check_says_what_the_mx_must_allow_and_when_it_does(
+    tmp_path: Path, authority: Authority, mx: Postfix
+) -> None:
+    code, said = check_relay(tmp_path, authority, mx, "127.0.0.3")
+    assert code == 1
+    assert OWN_DOMAIN_RULE in said
+    assert "an MX often refuses its own domain as sender" in said
+    assert "permit_mynetworks before check_sender_access" in said
+    code, said = check_relay(tmp_path, authority, mx, OUR_HOST)
+    assert code == 0, said
+    for step in ("EHLO", "TLS", "MAIL", "RCPT"):
+        assert f"ok      {mx.host} {step}" in said, said
+    assert not mx.mailbox("ada"), "nothing is sent"
+
+
+@pytest.mark.usefixtures("blacklisted")
+def test_check_names_the_blacklist(tmp_path: Path, authority: Authority, mx: Postfix) -> None:
+    code, said = check_relay(tmp_path, authority, mx, HOTEL)
+    assert code == 1
+    assert "a DNS blacklist refuses this host" in said
+
+
+@pytest.fixture
+def pillarbox(tmp_path: Path, authority: Authority, mx: Postfix, request: pytest.FixtureRequest) -> RunningDaemon:
+    """Pillarbox beside the MX: Ada's account, and a route to the MX from the address that it allows."""
     (tmp_path / "server").mkdir()
-    daemon = start_daemon(tmp_path / "server", authority, routes=route, at_end=request.addfinalizer)
+    daemon = start_daemon(
+        tmp_path / "server", authority, routes=route(mx, authority, OUR_HOST), at_end=request.addfinalizer
+    )
     daemon.user("ada", PASSWORD, ["ada@example.org"])
     return daemon
 

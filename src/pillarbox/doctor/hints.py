@@ -27,7 +27,7 @@ def _hint(steps: str, pattern: str, advice: str) -> _Hint:
 _HINTS = (
     _hint(
         "greeting MAIL RCPT",
-        r"block ?-?list|black ?-?list|\brbl\b|dnsbl|spamhaus|sorbs|barracuda|\blisted\b",
+        r"block ?-?list|black ?-?list|\brbl\b|dnsbl|spamhaus|sorbs|barracuda|\blisted\b|\bblocked (?:using|by)\b",
         "a DNS blacklist refuses this host: have the next hop allow its address before the list is asked "
         "(Postfix: permit_mynetworks before reject_rbl_client; Domino: a private whitelist entry)",
     ),
