@@ -37,18 +37,18 @@ _FIELDS = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", 
 
 # ---- one mailbox, as a regular expression over unfolded octets; nothing in it can backtrack far (possessive)
 _ATEXT = rb"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff"
-_DOT_ATOM = rb"[" + _ATEXT + rb"]++(?:\.[" + _ATEXT + rb"]++)*+"
+_DOT_ATOM = rb"[" + _ATEXT + rb"]++(?:\.[" + _ATEXT + rb"]++)*"
 _COMMENT = rb'\([^()<>@"\\\x00-\x08\x0a-\x1f\x7f]*+\)'
-_CFWS = rb"(?:[ \t]++|" + _COMMENT + rb")*+"
+_CFWS = rb"(?:[ \t]++|" + _COMMENT + rb")*"
 # a quoted local part holds only what no reader trips over; it comes out without its quotes where it needs none
 _LOCAL_PART = rb"(?:" + _DOT_ATOM + rb'|"[' + _ATEXT + rb'. ]++")'
-_LABEL = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\-\x80-\xff]*[A-Za-z0-9_\x80-\xff])?+"
-_DOMAIN = rb"(?:" + _LABEL + rb"(?:\." + _LABEL + rb")*+|\[[A-Za-z0-9.:\-]++\])"
+_LABEL = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\-\x80-\xff]*[A-Za-z0-9_\x80-\xff])?"
+_DOMAIN = rb"(?:" + _LABEL + rb"(?:\." + _LABEL + rb")*|\[[A-Za-z0-9.:\-]++\])"
 _ADDRESS = _LOCAL_PART + rb"@" + _DOMAIN
 # words as clients write them: dots (obs-phrase) and square brackets need no quotes here, since no reader finds an
 # address in a phrase without @ or angle brackets
-_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~])*+"'
-_PHRASE = rb"(?:[" + _ATEXT + rb". \t\[\]]++|" + _QUOTED + rb"|" + _COMMENT + rb")*+"
+_QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~])*"'
+_PHRASE = rb"(?:[" + _ATEXT + rb". \t\[\]]++|" + _QUOTED + rb"|" + _COMMENT + rb")*"
 _MAILBOX = re.compile(
     rb"(?P<name>" + _PHRASE + rb")<" + _CFWS + rb"(?P<bracketed>" + _ADDRESS + rb")" + _CFWS + rb">" + _CFWS + rb"|"
     # `a@b <a@b>`: not legal and often sent; one author, as both are the same

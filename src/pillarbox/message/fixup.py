@@ -21,7 +21,7 @@ _RESULTS = b"authentication-results"
 _REMOVABLE = _BLIND | {_RESULTS}
 
 # RFC 8601 2.2: [CFWS] authserv-id [CFWS authres-version]; a value is a token or a quoted-string (RFC 2045)
-_AUTHSERV_ID = re.compile(rb'"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<token>[^\x00-\x20()<>@,;:\\"/\[\]?=\x7f]++)')
+_AUTHSERV_ID = re.compile(rb'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^\x00-\x20()<>@,;:\\"/\[\]?=\x7f]++)')
 _WHITE_SPACE = re.compile(rb"[ \t]*+")
 _COMMENT_MARK = re.compile(rb"\\.|[()]")
 _QUOTED_PAIR = re.compile(rb"\\(.)")

@@ -28,7 +28,7 @@ MAX_FIELDS = 1000
 RawField = tuple[bytes, bytes]
 """A field's name in lower case, and all its octets: name, colon, body, folding and the last CRLF."""
 
-_FIELD = re.compile(rb"^(([!-9;-~]++):[^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+\r\n)", re.MULTILINE)
+_FIELD = re.compile(rb"^(([!-9;-~]++):[^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*\r\n)", re.MULTILINE)
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 
 

@@ -46,14 +46,14 @@ _LITERAL = rb"\[(?:" + _OCTET + rb"(?:\." + _OCTET + rb"){3}|[Ii][Pp][Vv]6:([0-9
 def _path(wide: bytes) -> bytes:
     """The expression of a path; ``wide`` is what non-ASCII adds to each alphabet. Groups: dot-string local part,
     quoted content, domain or literal, the IPv6 address in a literal."""
-    atom = rb"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]" + wide + rb")++"
-    label = rb"(?:[A-Za-z0-9_]" + wide + rb")++(?:-++(?:[A-Za-z0-9_]" + wide + rb")++)*+"
-    domain = label + rb"(?:\." + label + rb")*+"
-    quoted = rb'"((?:[ !#-\[\]-~]' + wide + rb"|\\[ -~])*+)\""
+    atom = rb"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]" + wide + rb")+"
+    label = rb"(?:[A-Za-z0-9_]" + wide + rb")+(?:-++(?:[A-Za-z0-9_]" + wide + rb")+)*"
+    domain = label + rb"(?:\." + label + rb")*"
+    quoted = rb'"((?:[ !#-\[\]-~]' + wide + rb"|\\[ -~])*)\""
     hop = rb"@(?:" + domain + rb"|\[[0-9A-Za-z:.]{2,60}\])"
-    local = rb"(?:(" + atom + rb"(?:\." + atom + rb")*+)|" + quoted + rb")"
+    local = rb"(?:(" + atom + rb"(?:\." + atom + rb")*)|" + quoted + rb")"
     # a source route is at most as long as the line
-    return rb"<(?:" + hop + rb"(?:," + hop + rb")*+:)?+" + local + rb"@(" + domain + rb"|" + _LITERAL + rb")>"
+    return rb"<(?:" + hop + rb"(?:," + hop + rb")*:)?" + local + rb"@(" + domain + rb"|" + _LITERAL + rb")>"
 
 
 _MAIL = rb"[Mm][Aa][Ii][Ll] +[Ff][Rr][Oo][Mm]:[ \t]*+"
@@ -70,13 +70,13 @@ _RCPT_FRAME = re.compile(_RCPT + rb"<")
 _SAYS_SMTPUTF8 = re.compile(rb" [Ss][Mm][Tt][Pp][Uu][Tt][Ff]8(?: |\Z)")
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
-_PARAMETERS = re.compile(rb"(?: ++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~]++)?+)*+ *+")
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~]++))?+")
+_PARAMETERS = re.compile(rb"(?: ++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~]++)?)* *+")
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~]++))?")
 _AUTH = re.compile(rb"[Aa][Uu][Tt][Hh] +([A-Za-z0-9_-]{1,20}+)(?: +([^ ]++))? *")
 # the strict mode of binascii takes "c2VjcmV0=", whose padding is too much
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?+")
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
-XTEXT: Final = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*+"
+XTEXT: Final = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*"
 """xtext of RFC 3461 4: printable ASCII without "+" and "=", which are written as two hexadecimal digits."""
 
 
