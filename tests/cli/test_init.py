@@ -1,5 +1,6 @@
 """`pillarbox init`: what it writes, what it never touches."""
 
+import json
 import ssl
 import stat
 from pathlib import Path
@@ -30,6 +31,15 @@ def test_writes_a_configuration_a_certificate_and_the_first_user(run: Run, tmp_p
     assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
     assert not [f for f in check_files(settings, ports=False) if f.severity is Severity.ERROR]
     assert "ada" in run("user", "list").out
+
+
+@pytest.mark.parametrize("scram", [False, True])
+def test_scram_secrets_from_the_first_user_on(run: Run, tmp_path: Path, scram: bool) -> None:
+    wanted = ("--scram",) if scram else ()
+    assert run(*ARGUMENTS, "--user", "ada", "--password-stdin", *wanted, stdin="correct horse\n").code == 0
+    assert load(tmp_path / "pillarbox.toml").directories[0].scram is scram
+    (ada,) = json.loads(run("user", "list", "--json").out)
+    assert ada["scram"] is scram
 
 
 def test_the_certificate_is_for_the_name_and_this_machine(run: Run, tmp_path: Path) -> None:

@@ -115,6 +115,16 @@ def test_check_says_the_mistakes_as_json(run: Run, site: Path) -> None:
     assert "unknown key" in done.out
 
 
+def test_shell_completion(run: Run) -> None:
+    script = run("--show-completion", "bash")
+    assert script.code == 0
+    assert "complete -o default -F _pillarbox_completion pillarbox" in script.out
+    asked = {"_PILLARBOX_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    assert run(COMP_WORDS="pillarbox queue re", **asked).out.split() == ["retry", "release"]
+    options = run(COMP_WORDS="pillarbox queue list --s", **{**asked, "COMP_CWORD": "3"}).out.split()
+    assert options == ["--sender", "--state"]
+
+
 # ---- check and the machine
 
 

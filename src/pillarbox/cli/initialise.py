@@ -91,6 +91,9 @@ def initialise(
         list[str] | None,
         Option(metavar="ADDRESS", help='IP addresses to listen on. Default: "0.0.0.0" and "::".', show_default=False),
     ] = None,
+    scram: Annotated[
+        bool, Option("--scram", help="Keep a SCRAM-SHA-256 secret with each password, from the first user on.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """Write a commented pillarbox.toml, a self-signed certificate to start with, and the first user."""
@@ -109,6 +112,7 @@ def initialise(
         data_directory=data_directory or _place(folder, "data", "/var/lib/pillarbox"),
         run_directory=run_directory or _place(folder, "run", "/run/pillarbox"),
         service_user=service_user.pw_name if service_user else None,
+        scram=scram,
     )
     login = _answer(asks, "Login of the first user", user, "--user", str, _first_login(user, yes, site_name))
     text = render(answers)

@@ -28,6 +28,7 @@ class Answers:
     data_directory: str
     run_directory: str
     service_user: str | None
+    scram: bool = False
 
 
 def render(answers: Answers) -> str:
@@ -40,6 +41,7 @@ def render(answers: Answers) -> str:
         submission=_addresses(answers.listen, answers.ports[0]),
         submissions=_addresses(answers.listen, answers.ports[1]),
         route=_route(answers.relay),
+        scram="true" if answers.scram else "false",
     )
 
 
@@ -73,6 +75,11 @@ level = "info"
 
 [metrics]
 listen = "127.0.0.1:9587"   # Prometheus; loopback only
+
+# Who may sign in: the accounts that `pillarbox user` keeps.
+[[directory]]
+name = "local"
+scram = {scram}   # true: with each password set from then on a SCRAM-SHA-256 secret is kept too
 
 # A site: one public name. People sign in there with a user name and a password, inside TLS only.
 [[site]]
