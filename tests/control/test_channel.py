@@ -337,6 +337,28 @@ async def test_a_peer_that_may_do_nothing_is_turned_away(tmp_path: Path) -> None
     await server.close()
 
 
+async def test_channels_beyond_the_ceiling_are_refused_until_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillarbox.control.channel.MAX_CHANNELS", 2)
+    server = await serve(tmp_path / "s", lambda _: {"ping": lambda *_: "pong"})
+    channels = [await connect(tmp_path / "s") for _ in range(2)]
+    for channel in channels:
+        assert await channel.request("ping") == "pong"
+    third = await connect(tmp_path / "s")
+    with pytest.raises(ChannelClosed):
+        await third.request("ping")
+    ended = asyncio.Event()
+    next(iter(server.channels)).on_close(ended.set)
+    for channel in channels:
+        channel.close()
+    await ended.wait()
+    fourth = await connect(tmp_path / "s")
+    assert await fourth.request("ping") == "pong"
+    fourth.close()
+    await server.close()
+
+
 async def test_a_socket_has_its_mode_before_anyone_can_connect_and_goes_with_its_server(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     server = await serve(path, lambda _: {}, mode=0o620)

@@ -182,6 +182,8 @@ def reference(octets: bytes, limits: Limits) -> tuple[bytes, frozenset[Defect], 
         defects.add(Defect.BARE_CR)
     if re.search(rb"(?<!\r)\n", content):
         defects.add(Defect.BARE_LF)
+    if re.search(rb"(?:\A|\n)\0", content):
+        defects.add(Defect.LEADING_NUL)
     if any(len(line) > limits.text_line for line in re.split(rb"(?<=\n)", content)):
         defects.add(Defect.LINE_TOO_LONG)
     if len(content) > limits.content:

@@ -101,3 +101,24 @@ def test_a_long_open_line_over_many_pieces_is_too_long() -> None:
     _, end, _ = scan([b"x" * 400, b"x" * 400, b"x" * 197, b"x\r\n.\r\n"], Limits(text_line=1_000))
     assert end is not None
     assert end.defects == frozenset()
+
+
+@pytest.mark.parametrize("line", [b"\0.", b"\0\0.\0", b"\0"])
+def test_a_line_that_begins_with_nul_is_a_defect_however_it_is_cut(line: bytes) -> None:
+    """A next hop that strips NUL would find the end of content in NUL, dot, CRLF and take the rest for commands."""
+    for content in (b"x\r\n" + line + b"\r\nMAIL FROM:<>\r\n", line + b"\r\n"):
+        whole = content + b".\r\n"
+        for cut in range(1, len(whole)):
+            _, end, _ = scan([whole[:cut], whole[cut:]], Limits())
+            assert end is not None
+            assert end.defects == {Defect.LEADING_NUL}
+
+
+def test_nul_inside_a_line_passes_untouched() -> None:
+    content = b"a\0b\r\n.\0\r\nc\0\r\n"
+    for cut in range(1, len(content)):
+        wire = content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        chunks, end, _ = scan([wire[:cut], wire[cut:]], Limits())
+        assert b"".join(chunks) == content
+        assert end is not None
+        assert not end.defects

@@ -57,6 +57,9 @@ Errors = Collection[type[Exception]]
 MAX_OUTSTANDING = 1024
 """Requests of one peer that may wait for their reply here before we stop reading from it."""
 
+MAX_CHANNELS = 256
+"""Channels of one listening socket: each has a buffer, and our processes need one each."""
+
 _READ_BUFFER = 256 * 1024
 _FLUSH_AT = 128 * 1024  # octets gathered in one loop turn that leave without waiting for its end
 _WRITE_CEILING = 64 * 1024 * 1024  # octets a peer may leave unread before the channel is ended
@@ -435,13 +438,18 @@ async def serve(
     """Listens. ``choose`` says by the peer's credentials which handlers a channel has (None: it is refused).
 
     Args:
-        where: a path, made with ``mode`` and ``group`` before anyone can connect, or a socket that is bound.
+        where: a path, made with ``mode`` and ``group`` before anyone can connect, or a socket that is bound. At most
+            MAX_CHANNELS are open at a time; more are refused.
         errors: exception classes that cross the channel by name.
         on_open: called with each new channel, for those who push notes.
 
     Raises:
         OSError: the path cannot be made, or a living server has it.
     """
+
+    def choose_with_room(peer: Peer) -> Handlers | None:
+        return choose(peer) if len(server.channels) < MAX_CHANNELS else None
+
     path = None if isinstance(where, socket.socket) else Path(where)
     listening = where if isinstance(where, socket.socket) else bind(Path(where), mode, group)
     server = ChannelServer(path)
@@ -454,7 +462,7 @@ async def serve(
 
     loop = asyncio.get_running_loop()
     server._server = await loop.create_unix_server(
-        lambda: UnixChannel(choose, errors=errors, on_open=opened, max_outstanding=max_outstanding),
+        lambda: UnixChannel(choose_with_room, errors=errors, on_open=opened, max_outstanding=max_outstanding),
         sock=listening,
         backlog=1024,
     )

@@ -9,7 +9,7 @@ To operators (control.sock, 0660):
     ledger.*, user.*, guard.*                   forwarded to the spool process
 To our roles (hub.sock):
     settings    None -> text                    the configuration in force, whatever the file says by now
-    hello       {role, worker, pid} -> None
+    hello       {role, worker, pid} -> None     of the role whose user asks, and no other
     ready       None                            note
     report      {counters, status}              note, each second
 
@@ -287,7 +287,14 @@ class Hub:
     # -- what roles say
 
     def _hello(self, channel: UnixChannel, body: dict[str, Any]) -> None:
-        process = Process(str(body["role"]), int(body["worker"]), int(body["pid"]), channel, time.time())
+        role, peer = str(body["role"]), channel.peer
+        if role not in paths.ROLES or peer.uid not in paths.users(role):
+            # with one user per role: who took one role over must not speak, count or be ready for another
+            log.warning("channel.refused", pid=peer.pid, uid=peer.uid, gid=peer.gid)
+            channel.close()
+            return
+        pid = peer.pid or int(body["pid"])  # 0: it lives in a pid namespace that we do not see
+        process = Process(role, int(body["worker"]), pid, channel, time.time())
         self.processes[channel] = process
         channel.on_close(partial(self._left, process))
 

@@ -36,12 +36,17 @@ log = get_logger("daemon")
 FIRST_CONNECTION = 5.0
 """Seconds to wait at the start for the spool process, so that the first mail is not answered 451."""
 
-RESERVED_FILES = 64
-"""Open files that are no sessions: listeners, channels, content being written, one connection being turned away."""
-
+RESERVED_FILES = 2_112
+"""Open files that are no sessions: channels, content being written, and what two full backlogs bring in one turn of
+the loop before it can be turned away."""
 
 OLD_DIRECTORY_TIME = 600.0
 """Seconds after which a directory that a reload replaced is closed."""
+
+
+def most_sessions(files: int) -> int:
+    """How many sessions a process that may open so many files can have."""
+    return max(1, files - min(RESERVED_FILES, files // 2))
 
 
 class SubmissionRole:
@@ -61,7 +66,7 @@ class SubmissionRole:
         handlers.update(self._accounts.handlers())
         self._directories: dict[LocalSettings, LocalDirectory] = {}
         services = Services(self._intake, self._guard, time.time, os.urandom)
-        self._submission = Submission(services, ceiling=max(1, loop.raise_file_limit() - RESERVED_FILES))
+        self._submission = Submission(services, ceiling=most_sessions(loop.raise_file_limit()))
         self._accounts.on_change(self._submission.account_changed)
 
     async def start(self) -> None:

@@ -5,7 +5,8 @@ the DATA line counts as the first. Octets that may begin an end or a stuffed dot
 so a CRLF is never cut in two and each piece can be judged by itself.
 
 A bare CR or a bare LF anywhere is a defect of the whole content, which goes on to its true end all the same: that
-is what makes SMTP smuggling fail. NUL and octets above 127 pass untouched; they are for the layers above.
+is what makes SMTP smuggling fail. NUL and octets above 127 pass untouched; they are for the layers above. But a line
+that begins with NUL is a defect: a next hop that strips NUL would find the end of content in NUL, dot, CRLF.
 
 STANDARDS
     RFC 5321 2.3.8 and 4.1.1.4 (lines and the end), 4.5.2 (dot-stuffing), 4.5.3.1.6 (length of a line).
@@ -26,7 +27,18 @@ _SMALLEST_CHUNK: Final = 8  # more than what may have to stay behind
 class ContentScanner:
     """Reads one content. ``next_event`` until it returns EndOfContent."""
 
-    __slots__ = ("_begun", "_chunk", "_defects", "_eight_bit", "_ended", "_limit", "_line", "_size", "_text_line")
+    __slots__ = (
+        "_begun",
+        "_chunk",
+        "_defects",
+        "_eight_bit",
+        "_ended",
+        "_limit",
+        "_line",
+        "_line_begins",
+        "_size",
+        "_text_line",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._chunk = max(limits.content_chunk, _SMALLEST_CHUNK)
@@ -36,6 +48,7 @@ class ContentScanner:
         self._ended = False
         self._size = 0
         self._line = 0  # octets of the line that the last piece left open
+        self._line_begins = True  # the last piece ended with a line
         self._eight_bit = False
         self._defects: set[Defect] = set()
 
@@ -95,6 +108,9 @@ class ContentScanner:
         # Three times as fast as counting CR, LF and CRLF, since single octets are found at the memory's pace.
         if piece.replace(b"\r", b"").replace(b"\n", b"\r\n") != piece:
             self._find_bare(piece)
+        if b"\0" in piece and (b"\n\0" in piece or (self._line_begins and piece.startswith(b"\0"))):
+            self._defects.add(Defect.LEADING_NUL)
+        self._line_begins = piece.endswith(b"\n")
         self._measure_lines(piece)
 
     def _find_bare(self, piece: bytes) -> None:

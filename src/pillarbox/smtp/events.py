@@ -38,6 +38,7 @@ class Defect(Enum):
 
     BARE_CR = auto()
     BARE_LF = auto()
+    LEADING_NUL = auto()  # a line begins with NUL: what strips it may find an end of content
     LINE_TOO_LONG = auto()
     TOO_BIG = auto()
 

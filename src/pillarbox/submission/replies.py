@@ -128,6 +128,9 @@ SPOOL_UNAVAILABLE: Final = Reply(451, ("The queue is not available, try again la
 BARE_LINE_END: Final = Reply(554, ("Bare CR or LF in the message: lines end with CRLF only",), "5.6.0")
 """Content with a bare CR or LF, refused after its true end (SMTP smuggling)."""
 
+LEADING_NUL: Final = Reply(554, ("A line of the message begins with NUL",), "5.6.0")
+"""A next hop that strips NUL would find an end of content there (SMTP smuggling)."""
+
 TOO_BIG: Final = Reply(552, ("The message is bigger than this server accepts",), "5.3.4")
 """Content over the limit, found while it came."""
 

@@ -240,4 +240,6 @@ class Transaction:
         if Defect.LINE_TOO_LONG in defects:
             limit = self._site.max_text_line
             return Refused(replies.line_too_long(limit), f"a line over {limit} octets")
+        if Defect.LEADING_NUL in defects:
+            return Refused(replies.LEADING_NUL, "a line that begins with NUL")
         return Refused(replies.BARE_LINE_END, "bare CR or LF in the content")
