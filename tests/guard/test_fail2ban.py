@@ -55,7 +55,7 @@ def line(render: Callable[[dict[str, Any]], bytes], login: str, *, peer: str, lo
                 "delay": 1.5,
                 "known_place": False,
                 **ends,
-                "reason": "WRONG",
+                "reason": "wrong",
                 "mechanism": "PLAIN",
             }
         )

@@ -52,13 +52,13 @@ async def authenticate(stream: Stream, event: Auth, asker: Asker) -> Identity:
     credentials = await _exchange(stream, event)
     said_at = loop.time()
     if isinstance(credentials, Failure):
-        await _fail(asker, event.mechanism, "", f"MALFORMED: {credentials.reason}", said_at, 0.0)
+        await _fail(asker, event.mechanism, "", f"malformed: {credentials.reason}", said_at, 0.0)
     else:
         verdict = await _ask_guard(asker, event.mechanism, credentials)
         identity = await _verify(asker, event.mechanism, credentials, verdict)
         if isinstance(identity, Identity):
             return identity
-        reason = identity.reason.name
+        reason = identity.reason.name.lower()
         await _fail(asker, event.mechanism, credentials.authcid, reason, said_at, verdict.delay)
     raise Refused(replies.SIGN_IN_FAILED, "sign-in failed")
 

@@ -36,6 +36,7 @@ from pillarbox.smtp.events import (
     StartTls,
     Verify,
 )
+from pillarbox.smtp.hints import SIGN_IN_FIRST
 from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies, rights
 from pillarbox.submission.admission import Admission
@@ -390,14 +391,16 @@ class Session:
         self._closing = self._closing or refused.closes
 
     def _on_protocol_error(self, error: RemoteProtocolError) -> None:
+        hint = error.reply_hint or replies.OUR_FAULT
+        octets = error.octets[:200].decode("ascii", "backslashreplace")
         if error.tls_hello:
             self._log.warning(
                 "session.tls_hello", hint="the client speaks TLS from the start: it belongs on the submissions port"
             )
+        elif hint is SIGN_IN_FIRST:  # nothing is broken: somebody who did not sign in got nothing (R1)
+            self._log.info("command.refused", code=hint.code, reason="not signed in", octets=octets)
         else:
-            octets = error.octets[:200].decode("ascii", "backslashreplace")
             self._log.info("protocol.broken", reason=str(error), octets=octets, **self._message())
-        hint = error.reply_hint or replies.OUR_FAULT
         REFUSED.add(1, str(hint.code))
         self._stream.send(hint)
         self._closing = self._closing or error.fatal
