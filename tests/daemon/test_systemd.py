@@ -1,5 +1,6 @@
 """The units of contrib/systemd: what systemd itself says of them, and what they promise."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from pillarbox.daemon.paths import ROLE_USERS
 
 UNITS = Path(__file__).parents[2] / "contrib" / "systemd"
 SERVICES = sorted(path for path in UNITS.rglob("*.service"))
@@ -71,6 +74,39 @@ def test_submission_can_open_no_socket_to_the_network() -> None:
     service = section(UNITS / "pillarbox-submission.service", "Service")
     assert service["RestrictAddressFamilies"] == ["AF_UNIX"]
     assert service["CapabilityBoundingSet"] == [""]
+
+
+def test_submission_may_write_into_the_drop_directory_which_only_the_spool_shares() -> None:
+    incoming = "/var/lib/pillarbox/spool/incoming"
+    lines = [line.split() for line in (UNITS / "pillarbox.tmpfiles").read_text().splitlines()]
+    modes = {line[1]: (line[2], line[3], line[4]) for line in lines if line[0] == "d"}
+    assert modes[incoming] == ("2730", "pillarbox-spool", "pillarbox-incoming")
+    assert modes["/var/lib/pillarbox/spool"] == ("0710", "pillarbox-spool", "pillarbox-incoming")
+    assert modes["/var/lib/pillarbox"] == ("0710", "pillarbox-spool", "pillarbox")
+    services = {role: section(UNITS / f"pillarbox-{role}.service", "Service") for role in ROLE_USERS}
+    assert services["spool"]["StateDirectoryMode"] == ["0710"], "the same, or each start would undo it"
+    assert services["submission"]["ReadWritePaths"] == [incoming], "and nothing else"
+    groups = {role: " ".join(each.get("SupplementaryGroups", [])).split() for role, each in services.items()}
+    assert {role for role, each in groups.items() if "pillarbox-incoming" in each} == {"spool", "submission"}
+    assert "pillarbox-submission" not in groups["spool"], "the spool cannot read the certificates' keys"
+    members = re.findall(r"^m\s+(\S+)\s+pillarbox-incoming$", (UNITS / "pillarbox.sysusers").read_text(), re.M)
+    assert members == ["pillarbox-spool", "pillarbox-submission"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None or os.geteuid() != 0, reason="needs systemd and root")
+def test_systemd_makes_the_drop_directory_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for program, argument, file in (
+        ("systemd-sysusers", (), "pillarbox.sysusers"),
+        ("systemd-tmpfiles", ("--create",), "pillarbox.tmpfiles"),
+    ):
+        command = (program, *argument, f"--root={tmp_path}", str(UNITS / file))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+    made = (tmp_path / "var/lib/pillarbox/spool/incoming").stat()
+    group = re.search(r"^pillarbox-incoming:[^:]*:(\d+):", (tmp_path / "etc/group").read_text(), re.M)
+    assert group is not None
+    assert (made.st_mode & 0o7777, made.st_gid) == (0o2730, int(group[1]))
 
 
 def test_the_socket_unit_has_no_port_but_those_of_submission() -> None:

@@ -54,7 +54,11 @@ async def main(directory, size):
     content = b"x" * size
     for start in range(0, size, 100_000):
         await writer.write(content[start:start + 100_000])
-    await writer.commit(envelope(queue_id="09MESSAGE", size=size))
+    await writer.finish()
+    other = intake.writer("08OTHER")  # its adoption makes the name of the part above durable
+    await other.write(content)
+    await other.commit(envelope(queue_id="08OTHER", size=size))
+    await intake.adopt(envelope(queue_id="09MESSAGE", size=size))
     os.write(1, b"ACKNOWLEDGED")
     server.kill()
     os._exit(0)
@@ -112,5 +116,8 @@ async def test_a_large_message_is_synced_before_its_row_and_its_row_before_the_a
     (tmp_path / "after").mkdir()
     acknowledged.restore(tmp_path / "after")
     async with opened(tmp_path / "after") as after:
-        assert [message.envelope.queue_id for message in await after.list(Filter(), 0.0, 10)] == ["09MESSAGE"]
+        assert [message.envelope.queue_id for message in await after.list(Filter(), 0.0, 10)] == [
+            "08OTHER",
+            "09MESSAGE",
+        ]
         assert await read_all(after.open("09MESSAGE")) == b"x" * size

@@ -191,9 +191,18 @@ def longer(part: Path) -> None:
         file.write(b"x")
 
 
-@pytest.mark.parametrize(
-    "spoil", [link_to_the_database, symbolic_link, second_name, pipe, directory, shorter, longer]
-)
+REASONS: dict[Callable[[Path], None], str] = {
+    link_to_the_database: "a file with 2 names",
+    symbolic_link: "a symbolic link",
+    second_name: "a file with 2 names",
+    pipe: "not a regular file",
+    directory: "not a regular file",
+    shorter: f"{len(LARGE) - 1} octets, not {len(LARGE)}",
+    longer: f"{len(LARGE) + 1} octets, not {len(LARGE)}",
+}
+
+
+@pytest.mark.parametrize("spoil", REASONS)
 async def test_what_is_not_the_file_that_was_announced_is_refused(
     remote: RemoteSpool, tmp_path: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +216,8 @@ async def test_what_is_not_the_file_that_was_announced_is_refused(
     assert (tmp_path / "spool" / "spool.db").stat().st_ino == database.st_ino
     assert names(tmp_path / "spool" / "content") == []
     assert (await remote.depth(0.0)).messages == 0
-    assert "content.refused" in capfd.readouterr().out
+    (said,) = [line for line in capfd.readouterr().out.splitlines() if "content.refused" in line]
+    assert REASONS[spoil] in said
     await writer.abandon()
     for queue_id in ("02NEXT", "03NEXT"):  # served as before
         next_writer = await written(remote, queue_id)

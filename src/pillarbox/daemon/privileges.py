@@ -78,7 +78,7 @@ def acting_for(directory: Path, user: pwd.struct_passwd | None) -> Iterator[None
         yield
         return
     groups = os.getgroups()
-    os.setgroups([gid])
+    os.setgroups(_groups_of(uid, gid))
     os.setegid(gid)
     os.seteuid(uid)
     try:
@@ -87,6 +87,14 @@ def acting_for(directory: Path, user: pwd.struct_passwd | None) -> Iterator[None
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def _groups_of(uid: int, gid: int) -> list[int]:
+    """Those of the user database: large contents are read through one of them."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return [gid]
 
 
 def end_with_parent(parent: int) -> None:
