@@ -152,6 +152,30 @@ def test_an_unreadable_key_ends_the_start_with_its_name(tmp_path: Path, authorit
     assert "no-such-key.pem" in daemon.wait_for("role.failed", role="submission")["reason"]
 
 
+def test_a_key_of_another_certificate_ends_the_start_with_both_names(tmp_path: Path, authority: Authority) -> None:
+    daemon = start_daemon(tmp_path, authority, start=False)
+    other = authority.issue("other.example.org").key
+    lines = [f'key = "{other}"' if line.startswith("key") else line for line in daemon.config.read_text().split("\n")]
+    daemon.config.write_text("\n".join(lines))
+    with pytest.raises(AssertionError):
+        daemon.start()
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 1
+    reason = daemon.wait_for("role.failed", role="submission")["reason"]
+    assert reason.startswith(f"{other}: the key does not belong to the certificate ")
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path, authority: Authority) -> None:
+    daemon = start_daemon(tmp_path, authority, start=False)
+    daemon.data_dir.write_text("a file")
+    daemon.config.write_text(daemon.config.read_text().replace(str(daemon.data_dir), f"{daemon.data_dir}/a/b"))
+    done = subprocess.run(
+        (sys.executable, "-m", "pillarbox", "serve", "--config", str(daemon.config)), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"{daemon.data_dir}/a/b: cannot be made: Not a directory\n"
+
+
 def test_a_port_in_use_is_named(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest) -> None:
     first = start_daemon(tmp_path, authority, at_end=request.addfinalizer)
     done = subprocess.run(

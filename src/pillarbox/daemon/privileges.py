@@ -47,11 +47,14 @@ def make_directory(path: Path, mode: int, user: pwd.struct_passwd | None) -> Non
     """Makes the directory if it is not there (its parents with the usual mode), for ``user`` when we are root."""
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=mode)
-    path.chmod(mode)
-    if user is not None:
-        os.chown(path, user.pw_uid, user.pw_gid)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=mode)
+        path.chmod(mode)
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+    except OSError as error:
+        raise OSError(error.errno or 0, f"cannot be made: {error.strerror}", str(path)) from error
 
 
 def drop(user: pwd.struct_passwd | None) -> None:
