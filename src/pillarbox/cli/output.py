@@ -19,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH = 10_000
-_CONTROL = {code: "?" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-"""Control characters from outside (a reply, an address) must not reach a terminal."""
+_TURNS = (0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+_CONTROL = {code: "?" for code in (*range(32), *range(127, 160), *_TURNS) if code not in (9, 10)}
+"""Control characters from outside (a reply, an address) must not reach a terminal, nor what turns the direction of
+text or cannot be seen: a line would look like another one."""
 
 
 def say(text: str) -> None:
@@ -40,8 +42,8 @@ def say_error(*lines: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """``value`` as JSON on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=False))
+    """``value`` as JSON on standard output; ASCII, for a terminal obeys U+009B as it does ESC [."""
+    print(json.dumps(value, indent=2, sort_keys=False))
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

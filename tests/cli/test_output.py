@@ -1,0 +1,30 @@
+"""What comes from outside is shown, and neither steers the terminal nor looks like something else."""
+
+import pytest
+
+from pillarbox.cli.output import say, say_error, say_json, say_table
+
+HOSTILE = "450 \x1b[31mred \x9b31m bell\x07 \u202eturned\u2066 \u200bhidden [red]markup[/red] [link=http://x]y"
+
+
+def harmless(text: str) -> bool:
+    """Nothing but line ends and what can be seen."""
+    return all(character.isprintable() for character in text.replace("\n", ""))
+
+
+def test_hostile_text_reaches_a_terminal_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    say(HOSTILE)
+    say_error(HOSTILE)
+    say_table(["REPLY", "[bold]HEAD"], [(HOSTILE, "\x1b]0;title\x07")])
+    out, err = capsys.readouterr()
+    assert harmless(out)
+    assert harmless(err)
+    assert out.count("[red]markup[/red] [link=http://x]y") == 2  # shown as it came: no markup language
+
+
+def test_hostile_text_in_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json({"reply": HOSTILE})
+    (out, _) = capsys.readouterr()
+    assert out.isascii()
+    assert harmless(out)
+    assert "\\u009b31m" in out
