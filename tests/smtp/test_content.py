@@ -122,3 +122,15 @@ def test_nul_inside_a_line_passes_untouched() -> None:
         assert b"".join(chunks) == content
         assert end is not None
         assert not end.defects
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 7, 1_000, 4_099])
+@pytest.mark.parametrize("line", [b".\r\n", b"..\r\n", b".a\r\n", b".\x2e.\r\n"])
+def test_content_of_nothing_but_lines_that_begin_with_a_dot(line: bytes, cut: int) -> None:
+    content = line * 3_000
+    octets = content.replace(b"\r\n.", b"\r\n..").replace(b".", b"..", 1) + b".\r\nREST"
+    pieces = [octets[:cut], octets[cut:]] if cut else [octets]
+    chunks, end, rest = scan(pieces, Limits())
+    assert b"".join(chunks) == content
+    assert end == EndOfContent(len(content), frozenset(), eight_bit=False)
+    assert rest == b"REST"

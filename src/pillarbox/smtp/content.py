@@ -21,6 +21,8 @@ from pillarbox.smtp.events import NEED_DATA, Content, Defect, EndOfContent, Sign
 from pillarbox.smtp.limits import Limits
 
 _END: Final = b"\r\n.\r\n"
+_DOT: Final = b"\r\n."
+_HOPS: Final = 1_000  # lines with a dot in one piece after which another way is cheaper
 _SMALLEST_CHUNK: Final = 8  # more than what may have to stay behind
 
 
@@ -81,20 +83,45 @@ class ContentScanner:
         return True
 
     def _take(self, buffer: ReceiveBuffer) -> bytes:
-        """The next piece without its stuffed dots; empty when more must come first."""
+        """The next piece without its stuffed dots; empty when more must come first.
+
+        One walk from one line that begins with a dot to the next: each is the end, or has a dot too many.
+        """
         octets = buffer.joined()
-        start = buffer.start
-        stop = min(len(octets), start + self._chunk)
-        end = octets.find(_END, start, stop + 3)
+        begin = buffer.start
+        stop = min(len(octets), begin + self._chunk)
+        parts: list[bytes] = []
+        at = octets.find(_DOT, begin, stop + 1)
+        while at >= 0:
+            line = octets[at : at + len(_END)]
+            if len(parts) == _HOPS:
+                return b"".join(parts) + self._take_dotted(buffer, begin, stop)
+            if line != _END and _END.startswith(line):
+                break  # too little has come to tell
+            parts.append(octets[begin : at + 2])
+            begin = at + 3
+            if line == _END:
+                self._ended = True
+                buffer.advance(at + len(_END))
+                return b"".join(parts)
+            at = octets.find(_DOT, begin, stop + 1)
+        stop = max(begin, _safe_stop(octets, begin, stop))
+        buffer.advance(stop)
+        parts.append(octets[begin:stop])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_dotted(self, buffer: ReceiveBuffer, begin: int, stop: int) -> bytes:
+        """The rest of a piece in which nearly every line begins with a dot: hops would cost too much."""
+        octets = buffer.octets
+        end = octets.find(_END, begin, stop + 3)
         if end >= 0:
             self._ended = True
             stop = end + 2
             buffer.advance(end + 5)
         else:
-            stop = _safe_stop(octets, start, stop)
+            stop = _safe_stop(octets, begin, stop)
             buffer.advance(stop)
-        # Without a stuffed dot replace() returns the piece itself, and finds that out faster than find() does.
-        return octets[start:stop].replace(b"\r\n.", b"\r\n")
+        return octets[begin:stop].replace(_DOT, b"\r\n")
 
     def _judge(self, piece: bytes) -> None:
         """Counts a piece and notes its defects. Every piece is judged in full, whatever came before, so that the
