@@ -88,6 +88,7 @@ async def test_every_line_of_a_message_that_is_refused_has_its_queue_id(
         await client.command("MAIL FROM:<anna@example.org>", 250)
         await client.command("RCPT TO:<b@example.net>", 250)
         await client.command("RCPT TO:<c@example.net>", 450)
+        await client.command("RCPT TO:<d@example.net>", 450)
         await client.command("BOGUS", 500)
         await client.command("DATA", 354)
         client.say(b"From: eve@example.org\r\n\r\ntext\r\n.\r\n")
@@ -99,7 +100,8 @@ async def test_every_line_of_a_message_that_is_refused_has_its_queue_id(
     opened, *rest = [line for line in lines if "queue_id" in line]
     assert opened["event"] == "transaction.opened"
     assert [line["event"] for line in rest] == [
-        "quota.exceeded",
+        "quota.exceeded",  # said once
+        "command.refused",
         "command.refused",
         "protocol.broken",
         "command.refused",

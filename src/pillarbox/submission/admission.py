@@ -8,6 +8,9 @@ out of files can neither serve nor refuse.
 from pillarbox.guard.prefix import prefix
 from pillarbox.submission.settings import SiteSettings
 
+QUOTA_TOLD_FOR = 3600.0
+_LOGINS_TOLD = 1_000
+
 
 class Admission:
     """Open sessions and delayed sign-ins, by prefix and in all. Limits come from the site that is asked for."""
@@ -16,6 +19,7 @@ class Admission:
         self._ceiling = ceiling
         self._sessions: dict[str, int] = {}
         self._delayed: dict[str, int] = {}
+        self._over_quota: dict[str, float] = {}
         self.sessions = 0
         self.delayed = 0
 
@@ -50,6 +54,15 @@ class Admission:
         """The answer that ``begin_delay`` held back was given."""
         self.delayed -= 1
         _subtract(self._delayed, prefix(address))
+
+    def tells_over_quota(self, login: str, now: float) -> bool:
+        """Whether it is news that ``login`` is over its quota; if so it is none for an hour."""
+        if now - self._over_quota.get(login, -QUOTA_TOLD_FOR) < QUOTA_TOLD_FOR:
+            return False
+        if len(self._over_quota) >= _LOGINS_TOLD:
+            self._over_quota.clear()
+        self._over_quota[login] = now
+        return True
 
 
 def _subtract(counts: dict[str, int], key: str) -> None:

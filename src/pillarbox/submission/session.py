@@ -273,7 +273,8 @@ class Session:
         services = self._services
         if await services.guard.take(identity.login, 1, limit, services.now()):
             return True
-        self._log.warning("quota.exceeded", limit=limit, **self._message())
+        if self._admission.tells_over_quota(identity.login, services.now()):
+            self._log.warning("quota.exceeded", limit=limit, **self._message())
         return False
 
     async def _on_data(self, _: Data) -> None:
