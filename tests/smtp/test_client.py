@@ -132,6 +132,41 @@ def test_a_client_says_nothing_out_of_turn() -> None:
         peer.send(SOUND_END)
 
 
+def in_content() -> Connection:
+    """A client whose content may begin."""
+    peer = client()
+    for command, reply in ((Mail(SENDER), b"250 a"), (Rcpt(RECIPIENT), b"250 b"), (Data(), b"354 c")):
+        peer.send(command)
+        peer.receive_data(reply + b"\r\n")
+        assert isinstance(peer.next_event(), Reply)
+    return peer
+
+
+def test_a_message_is_not_accepted_by_a_reply_that_came_before_its_end() -> None:
+    peer = in_content()
+    peer.send(Content(b"x\r\n"))
+    peer.receive_data(b"250 taken\r\n")
+    peer.send(SOUND_END)
+    with pytest.raises(RemoteProtocolError, match="before it had its end"):
+        peer.next_event()
+
+
+def test_a_refusal_that_came_before_the_end_of_content_counts() -> None:
+    peer = in_content()
+    peer.send(Content(b"x\r\n"))
+    peer.receive_data(b"552 5.3.4 too big\r\n")
+    peer.send(SOUND_END)
+    assert peer.next_event() == Reply(552, ("too big",), "5.3.4")
+
+
+def test_a_reply_line_without_end_is_not_waited_for() -> None:
+    peer = client()
+    peer.send(Hello("me", esmtp=True))
+    peer.receive_data(b"250 " + b"y" * 4_096)
+    with pytest.raises(RemoteProtocolError, match="too long"):
+        peer.next_event()
+
+
 def test_the_next_transaction_may_be_pipelined_behind_the_end_of_content() -> None:
     peer = client()
     peer.send(Data())

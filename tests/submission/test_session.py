@@ -266,6 +266,23 @@ async def test_message_over_the_limit_is_refused_at_mail_and_while_it_comes(tmp_
     assert not server.intake.committed
 
 
+async def test_refusal_that_waits_for_the_end_of_content_holds_no_header(tmp_path: Path) -> None:
+    """Otherwise a header of many fields costs thirty times its size for as long as its sender likes."""
+    async with submission(tmp_path) as server, await signed_in(server) as client:
+        for command, code in (("MAIL FROM:<anna@example.org>", 250), ("RCPT TO:<b@example.net>", 250), ("DATA", 354)):
+            await client.command(command, code)
+        (session,) = server.role._sessions
+        transaction = session._transaction
+        assert transaction is not None
+        await transaction.add_content(b"From: bea@example.org\r\n" + b"X: y\r\n" * 40_000 + b"\r\n")
+        refusal = transaction._content_refusal
+        assert refusal is not None
+        assert (refusal.__traceback__, refusal.__context__, refusal.__cause__) == (None, None, None)
+        assert not transaction._header
+        client.say(b"\r\n.\r\n")
+        await client.expect(550)
+
+
 async def test_header_sent_octet_by_octet_arrives_whole(tmp_path: Path) -> None:
     async with submission(tmp_path) as server, await signed_in(server) as client:
         await client.command("MAIL FROM:<anna@example.org>", 250)

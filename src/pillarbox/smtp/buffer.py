@@ -70,6 +70,11 @@ class ReceiveBuffer:
         else:
             self._more.append(octets)
 
+    @property
+    def skipping(self) -> bool:
+        """Whether what came last is part of a line over its ceiling, whose end has not come."""
+        return self._skipping
+
     def joined(self) -> bytes:
         """``octets`` with all that was fed; look at it from ``start`` on."""
         if self._more:

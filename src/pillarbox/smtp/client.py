@@ -75,7 +75,7 @@ _Asked = Command | EndOfContent | None
 class Client:
     """One session, client side."""
 
-    __slots__ = ("_asked", "_buffer", "_challenged", "_lines", "_tls_due", "_writer", "extensions", "tls")
+    __slots__ = ("_asked", "_buffer", "_challenged", "_early", "_lines", "_tls_due", "_writer", "extensions", "tls")
 
     def __init__(self, *, tls: bool) -> None:
         self.tls = tls
@@ -84,6 +84,7 @@ class Client:
         self._lines = ReplyReader()
         self._asked: deque[_Asked] = deque([None])
         self._challenged = False  # a 334 came: the response is ours to give
+        self._early = False  # a reply lay here before the content had its end
         self._tls_due = False  # 220 came for STARTTLS
         self._writer: ContentWriter | None = None  # between 354 and the end of data
 
@@ -119,6 +120,7 @@ class Client:
         if isinstance(event, Content):
             return writer.write(event.octets)
         self._writer = None
+        self._early = len(self._buffer) > 0
         self._asked.append(event)
         return writer.end()
 
@@ -130,6 +132,8 @@ class Client:
             try:
                 line = self._buffer.take_line(REPLY_LINE)
                 if line is None:
+                    if self._buffer.skipping:
+                        raise LineTooLong
                     return ConnectionClosed() if self._buffer.closed else NEED_DATA
                 reply = self._lines.feed(line)
             except LineTooLong:
@@ -145,6 +149,9 @@ class Client:
                 return split_enhanced(code, lines)
             raise RemoteProtocolError(f"a reply ({code}) that nothing asked for", fatal=True)
         asked = self._asked.popleft()
+        if self._early and code < 400 and type(asked) is EndOfContent:
+            # it answers something else: whoever believed it would lose the message
+            raise RemoteProtocolError("the content was accepted before it had its end", fatal=True)
         if code == 334:
             return self._challenge(asked, lines)
         if (code == 354) is not (type(asked) is Data and code < 400):

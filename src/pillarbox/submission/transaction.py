@@ -119,11 +119,9 @@ class Transaction:
             if self._held > INLINE_LIMIT and self._header_done:
                 await self._spill()
         except Refused as refused:
-            self._content_refusal = refused
-            self._chunks.clear()
+            self._refuse_at_end(refused)
         except SpoolError as error:
-            self._content_refusal = refusal_of(error)
-            self._chunks.clear()
+            self._refuse_at_end(refusal_of(error))
 
     async def commit(self, end: EndOfContent) -> Envelope:
         """The content is whole: durable when this returns. Raises Refused."""
@@ -164,6 +162,14 @@ class Transaction:
             self._writer = None
 
     # --- inside
+
+    def _refuse_at_end(self, refused: Refused) -> None:
+        """Keeps the refusal and nothing else: the frames behind an exception hold the header in all its parts, and
+        the end of the content may be far."""
+        refused.__context__ = refused.__cause__ = None
+        self._content_refusal = refused.with_traceback(None)
+        self._chunks.clear()
+        self._header = bytearray()
 
     def _hold(self, octets: bytes) -> None:
         self._chunks.append(octets)
