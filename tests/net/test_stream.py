@@ -384,6 +384,51 @@ async def test_who_is_turned_away_before_the_handshake_is_hung_up_on(switches: b
             await server.shake_hands(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), server_side=True)
 
 
+@pytest.mark.parametrize("switches", [False, True])
+@pytest.mark.parametrize("hold", [False, True])
+async def test_after_peers_were_turned_away_the_next_one_is_heard(tmp_path: Path, switches: bool, hold: bool) -> None:
+    """It gets the descriptor of one that was turned away while its connection was made."""
+    ours, theirs = contexts(tmp_path)
+    if switches:
+        switching_context(ours, {"localhost": ours})
+    streams: asyncio.Queue[SmtpStream] = asyncio.Queue()
+    left = [3]
+
+    def take(stream: SmtpStream) -> None:
+        if not left[0]:
+            streams.put_nowait(stream)
+            return
+        left[0] -= 1
+        if not hold:
+            stream.send(Reply(421, ("Go away",), "4.7.0"))
+        stream.hang_up()
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    listening = await listen(sock, lambda: Connection(Role.SERVER, tls=hold), take, hold=hold, switches=switches)
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 10) == (b"" if hold else b"421 4.7.0 Go away\r\n")
+        writer.close()
+        await writer.wait_closed()
+    connecting = asyncio.create_task(
+        connect("127.0.0.1", port, tls=theirs if hold else None, server_hostname="localhost", timeout=10)
+    )
+    server = await streams.get()
+    if hold:
+        await server.shake_hands(ours, server_side=True)
+    client = await connecting
+    server.send(GREETING)
+    hearing = asyncio.create_task(server.next_event())
+    assert await client.next_event() == GREETING
+    client.send(Noop())
+    await client.flush()
+    assert isinstance(await asyncio.wait_for(hearing, 10), Noop)
+    client.abort()
+    server.abort()
+    listening.close()
+
+
 async def test_nothing_is_read_after_tls_was_closed(tmp_path: Path) -> None:
     """The socket stays open after close_notify and says commands in the clear: they never become events."""
     ours, theirs = contexts(tmp_path)

@@ -321,7 +321,9 @@ class SmtpStream(asyncio.Protocol):
         """Writes what was sent and closes, without waiting: for peers that are turned away."""
         self._write()
         if self._transport is not None:
-            self._transport.close()
+            # Not at once: this is called while the connection is made, after which aiofastnet begins to read whatever
+            # happened; the next connection that got the same descriptor would then never be heard.
+            self._loop.call_soon(self._transport.close)
 
     def abort(self) -> None:
         """Closes at once."""
