@@ -413,6 +413,7 @@ class Session:
     def _send_last(self, reply: Reply) -> None:
         with contextlib.suppress(LocalProtocolError):  # no reply is due (inside the content): closing says it
             self._stream.send(reply)
+            REFUSED.add(1, str(reply.code))
 
 
 _COMMANDS: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
