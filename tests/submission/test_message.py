@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.submission import ANNA, Talker, signed_in, submission
 
+from pillarbox.submission.settings import SiteSettings
 from pillarbox.telemetry.events import configure
 
 
@@ -68,6 +69,17 @@ async def test_who_may_redirect_passes_a_foreign_from_under_an_own_resent_from(t
             await send(allowed, b"From: eve@example.com\r\n\r\n", 550)
     ((_, content),) = server.intake.committed
     assert content.endswith(message)
+
+
+async def test_the_sites_limit_of_recipients_an_hour_holds_unless_the_account_has_its_own(tmp_path: Path) -> None:
+    assert SiteSettings("x", (), (), Path(), Path()).recipients_per_hour == 500
+    async with submission(tmp_path, recipients_per_hour=7) as server:
+        async with await signed_in(server) as client:
+            await send(client, b"From: anna@example.org\r\n\r\n")
+        server.directory.identity = replace(ANNA, recipients_per_hour=9000)
+        async with await signed_in(server) as client:
+            await send(client, b"From: anna@example.org\r\n\r\n")
+    assert server.guard.limits == [7, 9000]
 
 
 @asynccontextmanager

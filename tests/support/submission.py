@@ -103,6 +103,7 @@ class RecordingGuard:
     verdict: Verdict = field(default_factory=lambda: Verdict(known_place=False, delay=0.0))
     blocked: Blocked | None = None
     quota: int = 1_000_000
+    limits: list[int] = field(default_factory=list)  # what each question named as the limit
     failures: list[Attempt] = field(default_factory=list)
     counted: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))  # released at each failure
     successes: list[Attempt] = field(default_factory=list)
@@ -124,6 +125,7 @@ class RecordingGuard:
         self.successes.append(attempt)
 
     async def take(self, login: str, recipients: int, limit: int, now: float) -> bool:
+        self.limits.append(limit)
         if self.quota < recipients:
             return False
         self.quota -= recipients
