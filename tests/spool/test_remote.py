@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +17,7 @@ from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Full, LeaseL
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
 from pillarbox.spool.service import ERRORS, intake_handlers, outbox_handlers
+from pillarbox.spool.wire import pack_envelope
 
 NOW = 10.0**10
 
@@ -66,6 +68,51 @@ async def link(socket: Socket) -> AsyncIterator[Link]:
     link = Link(socket.path, errors=ERRORS)
     yield link
     await link.close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"queue_id": "../../../tmp/x"},
+        {"queue_id": ""},
+        {"queue_id": "01\0"},
+        {"queue_id": "0" * 65},
+        {"reverse_path": "a@example.org>\r\nRCPT TO:<c@example.net"},
+        {"forward_paths": ("bob@example.net\r\nDATA",)},
+        {"forward_paths": ("bob@example.net> NOTIFY=NEVER",)},
+        {"forward_paths": (7,)},
+        {"login": "\x1b[31malice"},
+        {"site": "s" * 3_000},
+        {"received_at": "yesterday"},
+        {"size": 1.5},
+    ],
+)
+async def test_a_worker_that_was_taken_over_cannot_commit_what_is_no_envelope(
+    spool: EmbeddedSpool, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """Queue ids name files, and paths become commands, in processes that it has no hold of."""
+    server = await serve(tmp_path / "s", lambda peer: intake_handlers(spool), errors=(*ERRORS, ValueError))
+    channel = await connect(tmp_path / "s")
+    packed = pack_envelope(replace(envelope(), **changes))  # type: ignore[arg-type]  # what it should not be is the test
+    for verb, body in (("intake.commit", [packed, b"hello"]), ("intake.adopt", packed)):
+        with pytest.raises(RemoteError) as refused:
+            await channel.request(verb, body)
+        assert refused.value.kind == "ValueError"
+    assert (await spool.ledger.depth(NOW)).messages == 0
+    channel.close()
+    await server.close()
+
+
+async def test_content_that_belongs_into_a_file_is_not_taken_over_the_channel(
+    spool: EmbeddedSpool, tmp_path: Path
+) -> None:
+    server = await serve(tmp_path / "s", lambda peer: intake_handlers(spool), errors=(*ERRORS, ValueError))
+    channel = await connect(tmp_path / "s")
+    for content in (b"x" * (2 * INLINE_LIMIT + 1), "text", None):
+        with pytest.raises(RemoteError, match="not a content"):
+            await channel.request("intake.commit", [pack_envelope(envelope()), content])
+    channel.close()
+    await server.close()
 
 
 async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool, tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ from typing import Any, Generic, TypeVar
 
 from pillarbox.control.channel import Channel, Handler
 from pillarbox.control.frames import from_body
-from pillarbox.spool.base import Filter, Full, LeaseLost, QueueIdTaken, Unavailable, UnknownQueueId
+from pillarbox.message.envelope import Envelope
+from pillarbox.smtp.syntax import parse_mailbox
+from pillarbox.spool.base import INLINE_LIMIT, Filter, Full, LeaseLost, QueueIdTaken, Unavailable, UnknownQueueId
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.lending import EmbeddedOutbox
+from pillarbox.spool.part import file_name
 from pillarbox.spool.verbs import HOLD, RELEASE, RETRY, Change
 from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
 from pillarbox.store.sqlite import DiskFull, StoreError
@@ -33,6 +36,11 @@ ERRORS: tuple[type[Exception], ...] = (
     StoreError,
 )
 """Exceptions that cross a channel by name: give it to control.channel.serve."""
+
+MOST_INLINE = 2 * INLINE_LIMIT
+"""Octets of content in one commit at most; honest workers send INLINE_LIMIT and what we added to the header."""
+LONGEST_TEXT = 2_048
+"""Characters of a path, a login or a name in an envelope."""
 
 LIST_PAGE = 200
 LIST_RECIPIENTS = 20_000
@@ -58,19 +66,41 @@ class _PerChannel(Generic[T]):
             return value
 
 
-def intake_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
-    """Append, nothing else: intake.commit, adopt, status."""
+def intake_handlers(spool: EmbeddedSpool, *, checked: bool = True) -> dict[str, Handler]:
+    """Append, nothing else: intake.commit, adopt, status. ``checked``: what no honest worker says is a ValueError."""
     intake = spool.intake
+    read = _submitted if checked else unpack_envelope
 
     def commit(channel: Channel, body: Any) -> "asyncio.Future[bool]":
         envelope, content = body
-        return intake.commit_soon(unpack_envelope(envelope), content)
+        if checked and (not isinstance(content, bytes) or len(content) > MOST_INLINE):
+            raise ValueError("not a content that goes with its commit")
+        return intake.commit_soon(read(envelope), content)
 
     return {
         "intake.commit": commit,
-        "intake.adopt": lambda channel, envelope: intake.adopt(unpack_envelope(envelope)),
+        "intake.adopt": lambda channel, envelope: intake.adopt(read(envelope)),
         "intake.status": lambda channel, body: intake.status(),
     }
+
+
+def _submitted(body: Any) -> Envelope:
+    """A submission worker's envelope: it faces the internet, and what it says goes on to processes that do not. A
+    queue id names files and lines of the log there, paths become commands. Raises ValueError."""
+    envelope = unpack_envelope(body)
+    file_name(envelope.queue_id)
+    paths: tuple[Any, ...] = (envelope.reverse_path or "Postmaster", *envelope.forward_paths)
+    texts: tuple[Any, ...] = (envelope.login, envelope.site, envelope.session_id, *paths)
+    for text in texts:
+        if not isinstance(text, str) or not text.isprintable() or len(text) > LONGEST_TEXT:
+            raise ValueError("an envelope that is none")
+    for path in paths:
+        parse_mailbox(path)
+    received_at: Any = envelope.received_at
+    size: Any = envelope.size
+    if not isinstance(received_at, float | int) or not isinstance(size, int):
+        raise ValueError("an envelope that is none")
+    return envelope
 
 
 def outbox_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
