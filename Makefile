@@ -57,9 +57,9 @@ interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; install
 	tests/interop/install
 	tests/interop/run $(BIN)/python -m pytest tests/interop -m "not heavy" $(ARGS) $(MAYBE_EMPTY)
 
-interop-all: setup  ## interop with the heavy matrices
+interop-all: setup  ## interop with the heavy matrices; writes docs/reports/interop.md
 	tests/interop/install
-	tests/interop/run $(BIN)/python -m pytest tests/interop $(ARGS) $(MAYBE_EMPTY)
+	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
 
 fuzz: setup  ## the fuzz targets, longer than in the tests
 	PILLARBOX_FUZZ_EXAMPLES=20000 $(PYTEST) tests/fuzz --timeout=3600 $(ARGS) $(MAYBE_EMPTY)
@@ -84,8 +84,8 @@ build: setup  ## the wheel, and a try of that wheel in a fresh virtual environme
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 	tools/try-wheel dist/*.whl
 
-chaos: setup  ## kill -9 under load, full disks, lost workers: long
-	$(PYTEST) tests/scenarios -m chaos --timeout=3600 $(ARGS) $(MAYBE_EMPTY)
+chaos: setup  ## kill -9 under load, again and again: long; writes docs/reports/chaos.md
+	$(BIN)/python tools/report.py docs/reports/chaos.md "Chaos" tests/scenarios -m chaos --timeout=3600 $(ARGS)
 
 lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml

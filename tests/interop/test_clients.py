@@ -57,6 +57,28 @@ def test_what_a_client_sends_arrives_octet_by_octet(
     assert b"ESMTPSA" in added[0]
 
 
+BODIES = {
+    "dots": b".\r\n..\r\n...\r\n.leading\r\n" * 50,
+    "empty lines": b"\r\n" * 500,
+    "998 octets a line": (b"x" * 998 + b"\r\n") * 20,
+    "8 bit": "Grüße aus der Straße\r\n".encode() * 200,
+    "5 MiB": (b"0123456789abcdef" * 4 + b"\r\n") * (5 * 1024 * 1024 // 66),
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_whatever_a_client_sends_arrives_octet_by_octet(
+    client: str, body: str, security: Security, server: RunningDaemon, message_path: Path
+) -> None:
+    head, _, _ = sample_message().partition(b"\r\nMIME-version")
+    charset = b"\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit"
+    message_path.write_bytes(head + charset + b"\r\n\r\n" + BODIES[body])
+    test_what_a_client_sends_arrives_octet_by_octet(client, security, server, message_path)
+
+
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client != "smtplib"])  # which is ASCII only
 def test_a_password_may_be_of_any_language(client: str, server: RunningDaemon, message_path: Path) -> None:
     message_path.write_bytes(sample_message("Zoë <zoe@example.org>"))
