@@ -1,6 +1,7 @@
 """Attacks on the real daemon, from the network and from the machine: everybody else is served, nothing is open."""
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -68,3 +69,10 @@ def test_no_file_or_socket_is_open_to_other_users_whatever_the_umask(
         if mode & 0o007:
             open_to_others.append((path.name, oct(mode)))
     assert open_to_others == []
+
+
+@pytest.mark.parametrize("role", ["submission", "spool", "delivery"])
+def test_a_crash_leaves_no_memory_on_the_disk(daemon: RunningDaemon, role: str) -> None:
+    """There are passwords, mail and keys in it."""
+    for pid in daemon.pids(role):
+        assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)

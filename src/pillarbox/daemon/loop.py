@@ -23,3 +23,8 @@ def raise_file_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def forbid_core_dumps() -> None:
+    """A crash writes no memory to the disk: there may be passwords, mail and keys in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

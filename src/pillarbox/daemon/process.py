@@ -91,6 +91,7 @@ def run_role(name: str, worker: int, path: Path, make: Make) -> int:
     if PARENT in os.environ:
         end_with_parent(int(os.environ.pop(PARENT)))
     loop.raise_file_limit()
+    loop.forbid_core_dumps()
     return loop.run(_run_role(name, worker, path, make))
 
 
