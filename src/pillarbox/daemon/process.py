@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from pillarbox.config import ConfigError, Settings, load, parse
 from pillarbox.control.channel import ChannelClosed, Handler, RemoteError, connect
 from pillarbox.control.link import Link
-from pillarbox.daemon import loop, paths
+from pillarbox.daemon import loop, paths, stray
 from pillarbox.daemon.notify import keep_watchdog, notify
 from pillarbox.daemon.privileges import end_with_parent
 from pillarbox.telemetry import counters, events
@@ -96,6 +96,7 @@ def run_role(name: str, worker: int, path: Path, make: Make) -> int:
 
 
 async def _run_role(name: str, worker: int, path: Path, make: Make) -> int:
+    stray.watch(asyncio.get_running_loop())
     try:
         settings = await _find_settings(path)
     except ConfigError as error:
