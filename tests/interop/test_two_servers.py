@@ -111,12 +111,13 @@ source_address = "{source_address}"
 """
 
 
-def check_relay(tmp_path: Path, authority: Authority, mx: Postfix, source_address: str) -> tuple[int, str]:
+def check_relay(
+    tmp_path: Path, authority: Authority, mx: Postfix, source_address: str, *more: str
+) -> tuple[int, str]:
     """`pillarbox check --relay` from that address: exit code and output."""
     config = start_daemon(tmp_path, authority, routes=route(mx, authority, source_address), start=False).config
     command = (sys.executable, "-P", "-m", "pillarbox", "check", "--config", str(config), "--relay", mx.host)
-    # this MX has nowhere to relay to, and says so at RCPT
-    done = subprocess.run((*command, "--recipient", "bob@example.org"), capture_output=True, text=True, check=False)
+    done = subprocess.run((*command, *more), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -128,6 +129,10 @@ def test_check_says_what_the_mx_must_allow_and_when_it_does(
     assert OWN_DOMAIN_RULE in said
     assert "an MX often refuses its own domain as sender" in said
     assert "permit_mynetworks before check_sender_access" in said
+    code, said = check_relay(tmp_path, authority, mx, "127.0.0.3", "--sender", "ada@elsewhere.example")
+    assert code == 1
+    assert "RCPT: to postmaster@example.com: 554 5.7.1" in said
+    assert "the next hop must let this host relay" in said
     code, said = check_relay(tmp_path, authority, mx, OUR_HOST)
     assert code == 0, said
     for step in ("EHLO", "TLS", "MAIL", "RCPT"):

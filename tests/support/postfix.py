@@ -42,7 +42,7 @@ virtual_mailbox_base = {directory}/mailboxes
 virtual_mailbox_maps = inline:{{ {mailboxes} }}
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
-default_transport = error:this server delivers to its own mailboxes only
+default_transport = discard:nothing leaves the namespace
 smtpd_tls_chain_files = {key}, {certificate}
 smtpd_tls_security_level = may
 smtpd_tls_auth_only = yes
@@ -72,6 +72,7 @@ verify unix - - n - 1 verify
 flush unix n - n 1000? 0 flush
 proxymap unix - - n - - proxymap
 error unix - - n - - error
+discard unix - - n - - discard
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
