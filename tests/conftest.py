@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.support.certs import Authority
 from tests.support.clients import sample_message
 from tests.support.clock import FakeClock
@@ -13,7 +13,12 @@ from tests.support.nameserver import NameServer
 
 # The same examples on every machine, every time; time never decides a test. `make fuzz` looks for new ones.
 exploring = "PILLARBOX_FUZZ_EXAMPLES" in os.environ
-settings.register_profile("pillarbox", derandomize=not exploring, deadline=None)
+settings.register_profile(
+    "pillarbox",
+    derandomize=not exploring,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no finding
+)
 settings.load_profile("pillarbox")
 
 
