@@ -11,6 +11,8 @@ from tests.support.clients import sample_message
 from tests.support.clock import FakeClock
 from tests.support.nameserver import NameServer
 
+from pillarbox.telemetry.events import configure
+
 # The same examples on every machine, every time; time never decides a test. `make fuzz` looks for new ones.
 exploring = "PILLARBOX_FUZZ_EXAMPLES" in os.environ
 settings.register_profile(
@@ -32,6 +34,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def clock() -> FakeClock:
     """A clock that goes only when told to."""
     return FakeClock()
+
+
+@pytest.fixture
+def json_log() -> Iterator[None]:
+    """This process logs everything as JSON, and as before when the test has ended."""
+    configure(form="json", level="debug")
+    yield
+    configure(form="readable")
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ def harmless(text: str) -> bool:
     return all(character.isprintable() for character in text.replace("\n", ""))
 
 
-def test_hostile_text_reaches_a_terminal_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_reaches_a_terminal_as_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # a line of this width is not folded
     say(HOSTILE)
     say_error(HOSTILE)
     say_table(["REPLY", "[bold]HEAD"], [(HOSTILE, "\x1b]0;title\x07")])

@@ -7,14 +7,13 @@ import sys
 import pytest
 
 from pillarbox.daemon import stray
-from pillarbox.telemetry import events
 
 
+@pytest.mark.usefixtures("json_log")
 async def test_strangers_cannot_fill_the_log_with_tracebacks(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    events.configure(form="json")
     now = 100.0
     loop = asyncio.get_running_loop()
     stray.watch(loop, clock=lambda: now)

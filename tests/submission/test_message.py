@@ -1,8 +1,6 @@
 """What a message goes through in a session: lines, the Received field, redirecting, and its lines in the log."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import pytest
 from tests.support.submission import ANNA, Talker, signed_in, submission
 
 from pillarbox.submission.settings import SiteSettings
-from pillarbox.telemetry.events import configure
 
 
 async def send(client: Talker, message: bytes, code: int = 250, parameters: str = "") -> list[str]:
@@ -82,20 +79,11 @@ async def test_the_sites_limit_of_recipients_an_hour_holds_unless_the_account_ha
     assert server.guard.limits == [7, 9000]
 
 
-@asynccontextmanager
-async def logging_as_json() -> AsyncIterator[None]:
-    """Everything, as JSON, until the end."""
-    configure(form="json", level="debug", role="submission")
-    try:
-        yield
-    finally:
-        configure(form="readable")
-
-
+@pytest.mark.usefixtures("json_log")
 async def test_every_line_of_a_message_that_is_refused_has_its_queue_id(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    async with logging_as_json(), submission(tmp_path) as server, await signed_in(server) as client:
+    async with submission(tmp_path) as server, await signed_in(server) as client:
         server.guard.quota = 1
         await client.command("MAIL FROM:<anna@example.org>", 250)
         await client.command("RCPT TO:<b@example.net>", 250)
