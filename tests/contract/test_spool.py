@@ -468,3 +468,15 @@ async def test_depth_counts(spool: Spool) -> None:
 async def test_a_healthy_spool_refuses_nothing(spool: Spool) -> None:
     assert spool.refusal(1000) is None
     assert spool.unhealthy_reason() is None
+
+
+async def test_oldest_due_comes_first_also_after_a_retry_made_another_domain_younger(
+    spool: Spool, clock: Clock
+) -> None:
+    await spool.commit(envelope("x@a.example"), b"")
+    older = envelope("x@b.example")
+    clock.now = NOW + 1
+    await spool.commit(older, b"")
+    assert len(await spool.retry(Filter(domain="a.example"), NOW + 100)) == 1
+    assert [lease.envelope for lease in await spool.lease(NOW + 200, 1)] == [older]
+    assert len(await spool.lease(NOW + 200, 1)) == 1

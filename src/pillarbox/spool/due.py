@@ -35,20 +35,26 @@ class DueIndex:
         if self._waiting:
             self._wake(domain)
 
-    def due(self, now: float, skip: frozenset[str], limit: int) -> list[str]:
-        """Up to ``limit`` domains due at ``now``, the one that waits longest first."""
+    def due(self, now: float, skip: frozenset[str], limit: int) -> tuple[list[str], float]:
+        """Up to ``limit`` domains due at ``now``, the one that waits longest first; and up to which due time no other
+        domain has anything older (``now`` when there is no other)."""
         found: list[str] = []
         seen: dict[str, float] = {}
-        while self._heap and self._heap[0][0] <= now and len(found) < limit:
+        until = now
+        while self._heap and self._heap[0][0] <= now:
             due_at, domain = heapq.heappop(self._heap)
             if domain in seen or self._next.get(domain) != due_at:  # an entry that was outlived
                 continue
             seen[domain] = due_at
-            if domain not in skip:
-                found.append(domain)
+            if domain in skip:
+                continue
+            if len(found) == limit:
+                until = due_at
+                break
+            found.append(domain)
         for domain, due_at in seen.items():
             heapq.heappush(self._heap, (due_at, domain))
-        return found
+        return found, until
 
     def search(self) -> None:
         """A search begins: what is touched from now on is not in what it reads."""

@@ -50,10 +50,10 @@ class EmbeddedOutbox:
             try:
                 while len(granted) < limit and octets > 0 and not owner.paused:
                     asked = min(limit - len(granted), _DOMAINS)
-                    domains = owner.due.due(now, skip, asked)
+                    domains, until = owner.due.due(now, skip, asked)
                     if not domains:
                         break
-                    found = await self._search(Search(domains, skip, now, limit - len(granted), octets))
+                    found = await self._search(Search(domains, skip, now, until, limit - len(granted), octets))
                     if self._dismissed:
                         self._hand_back(found)
                         raise LeaseLost("the worker ended")

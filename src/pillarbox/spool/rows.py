@@ -69,11 +69,15 @@ class Lent(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What is looked for: ``domains`` that have something due at ``now``; ``octets`` of content in all."""
+    """What is looked for: ``domains`` that have something due at ``now``; ``octets`` of content in all.
+
+    Other domains may have something older than what is due after ``until``: it is not lent before that was looked at.
+    """
 
     domains: Sequence[str]
     skip: frozenset[str]
     now: float
+    until: float
     limit: int
     octets: int
 
@@ -103,7 +107,7 @@ def lend(db: Database, search: Search, held: Held) -> tuple[list[Lent], dict[str
     streams: list[tuple[float, str, int, Iterator[tuple[float, int]]]] = []
     for domain in search.domains:
         _advance(_free(db, domain, held), domain, streams, following)
-    while streams and streams[0][0] <= search.now and len(found) < search.limit and octets < search.octets:
+    while streams and streams[0][0] <= search.until and len(found) < search.limit and octets < search.octets:
         _, domain, number, rows = heapq.heappop(streams)
         if number not in taken:
             taken.add(number)
