@@ -73,6 +73,8 @@ cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
 
 bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
 	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python bench/spool_commit.py
+	$(BIN)/python bench/spool_commit.py --slow-sync 3
 
 docs: setup  ## write the generated pages of docs/reference anew
 	$(BIN)/python -m pillarbox.config.reference > docs/reference/config.md.new

@@ -1,10 +1,12 @@
 """What the spool alone carries: its service in its own process, producers in this one, over the UNIX socket.
 
     python bench/spool_commit.py [--seconds 5] [--producers 16] [--size 8192] [--directory DIR] [--drain] [--depth N]
+                                 [--slow-sync MS]
 
 Prints commits per second, p50/p99, CPU per message of both processes, and the disk's own fsyncs per second beside
 them. ``--drain`` lets a third process lease and settle what was committed at the same time; ``--depth`` fills the
-queue with so many messages (due tomorrow) first.
+queue with so many messages (due tomorrow) first. ``--slow-sync`` adds milliseconds to each sync of the spool process
+(slow_sync.c, compiled with cc).
 """
 
 import argparse
@@ -14,6 +16,7 @@ import os
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -128,15 +131,28 @@ def fsync_rate(directory: Path) -> float:
     return count / (time.perf_counter() - began)
 
 
-async def child(*arguments: str) -> asyncio.subprocess.Process:
+async def child(*arguments: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
     """This script again, in another role."""
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(sys.executable, __file__, *arguments, stdin=pipe, stdout=pipe)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, __file__, *arguments, stdin=pipe, stdout=pipe, env={**os.environ, **(environment or {})}
+    )
+
+
+def slow_disk(directory: Path, milliseconds: float) -> dict[str, str]:
+    """The environment of a process whose syncs take so much longer. Needs a C compiler."""
+    library = directory / "slow_sync.so"
+    source = Path(__file__).with_name("slow_sync.c")
+    command = (shutil.which("cc") or "cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl")
+    subprocess.run(command, check=True)  # noqa: S603  its arguments are our own
+    return {"LD_PRELOAD": str(library), "SLOW_SYNC_MS": str(milliseconds)}
 
 
 async def measure(options: argparse.Namespace, directory: Path) -> None:
     """Starts the processes, lets the producers run, prints the figures."""
-    server = await child("--role", "spool", "--directory", str(directory), "--depth", str(options.depth))
+    environment = slow_disk(directory, options.slow_sync) if options.slow_sync else None
+    spool = ("--role", "spool", "--directory", str(directory), "--depth", str(options.depth))
+    server = await child(*spool, environment=environment)
     assert server.stdout is not None  # noqa: S101  # it was asked for as a pipe
     await server.stdout.readline()
     link = Link(directory / "socket", errors=ERRORS)
@@ -177,6 +193,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--drain", action="store_true")
+    parser.add_argument("--slow-sync", type=float, default=0.0)
     parser.add_argument("--directory", type=Path)
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="pillarbox-bench"))
