@@ -145,6 +145,15 @@ def test_folders_are_looked_at_with_the_eyes_of_the_servers_user(
     assert "data is not writable" not in words(settings)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders and gives them away")
+def test_folders_that_serve_makes_as_root_are_no_error(make: Make, authority: Authority, tmp_path: Path) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    tmp_path.chmod(0o700)  # nobody could make them there
+    settings = replace(settings, server=replace(settings.server, user="nobody"))
+    subjects = {finding.subject for finding in errors(settings)}
+    assert not subjects & {"data_directory", "run_directory"}
+
+
 def test_a_user_that_is_not_there(make: Make, authority: Authority) -> None:
     settings = make(authority.issue("mail.example.org"))
     settings = replace(settings, server=replace(settings.server, user="no-such-user"))

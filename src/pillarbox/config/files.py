@@ -145,6 +145,8 @@ def _folder(subject: str, what: str, path: Path, uid: int) -> Iterator[Finding]:
             "remove it or name another",
             True,
         )
+    elif nearest != path and os.geteuid() == 0:  # serve makes it, and gives it away, before it gives root up
+        yield Finding(Severity.NOTE, subject, f"{path} does not exist yet and will be made")
     elif not _writable(nearest, uid):
         owner = _user_name(uid)
         if nearest == path:
