@@ -10,6 +10,7 @@ ERRORS
     NotHeld: with the reason and the end of the command's or server's output.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,7 @@ class Server:
 
     def serve(self) -> dict[str, Any]:
         """`pillarbox serve`, until it says that it is ready; that event. In a session of its own: Ctrl-C is ours."""
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("wb") as log, _interrupted_afterwards():
             self._process = subprocess.Popen(  # noqa: S603  # our own command
                 (*_PILLARBOX, "serve", "--config", str(self.config)),
                 stdin=subprocess.DEVNULL,
@@ -174,6 +176,21 @@ class Server:
     def tail(self) -> str:
         """The end of the log, for a complaint."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-12:])
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Ctrl-C and its like wait until the block is done: what it started is known then, and can be ended."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _short_folder() -> Path:
