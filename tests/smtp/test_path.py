@@ -34,9 +34,3 @@ def test_mailbox_is_quoted_where_it_must_be_and_read_back(mailbox: Mailbox, text
 def test_what_is_no_mailbox_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a mailbox"):
         parse_mailbox(text)
-
-
-def test_ascii_is_asked_of_both_parts() -> None:
-    assert Mailbox("a", "b").is_ascii
-    assert not Mailbox("ä", "b").is_ascii
-    assert not Mailbox("a", "ä").is_ascii

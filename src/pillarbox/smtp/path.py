@@ -34,11 +34,6 @@ class Mailbox:
             local_part = '"' + _NEEDS_BACKSLASH.sub(r"\\\1", local_part) + '"'
         return f"{local_part}@{self.domain}" if self.domain else local_part
 
-    @property
-    def is_ascii(self) -> bool:
-        """Whether the address can travel without SMTPUTF8."""
-        return self.local_part.isascii() and self.domain.isascii()
-
 
 ReversePath = Mailbox | None
 """What MAIL carries; None is the null reverse-path ``<>``."""
