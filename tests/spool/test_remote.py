@@ -129,19 +129,23 @@ async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool, tmp
     await server.close()
 
 
+_REST = (False, False, "", "", (), (), 0.0, 0.0, "", 0, False, False)
+"""An envelope from is_bounce on."""
+
+
 @pytest.mark.parametrize(
     "body",
     [
         None,
         [],
         [[], b""],
-        [["../../etc/passwd"] * 11, b""],
-        [["ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False], "text, not octets"],
-        [["ID", "a@b", [7], 1.0, 1, False, False, "", "", "", False], b""],
-        [["ID", "a@b", [], 1.0, 1, False, False, "", "", "", False], b""],
-        [["ID", None, ["c@d"], 1.0, 1, False, False, "", "", "", False], b""],
-        [["ID", "a@b", ["c@d"], "soon", 1, False, False, "", "", "", False], b""],
-        [[b"ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False], b""],
+        [["../../etc/passwd"] * 22, b""],
+        [["ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], "text, not octets"],
+        [["ID", "a@b", [7], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["ID", "a@b", [], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["ID", None, ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["ID", "a@b", ["c@d"], "soon", 1, False, False, "", "", "", *_REST], b""],
+        [[b"ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
     ],
 )
 async def test_a_malformed_commit_is_refused_and_the_next_one_is_served(
@@ -150,7 +154,7 @@ async def test_a_malformed_commit_is_refused_and_the_next_one_is_served(
     channel = await connect(socket.path)
     with pytest.raises(RemoteError):
         await channel.request("intake.commit", body)
-    good = ["GOOD", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", False]
+    good = ["GOOD", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST]
     assert await channel.request("intake.commit", [good, b"x"]) is True
     assert (await spool.depth(0.0)).messages == 1
     channel.close()

@@ -1,7 +1,8 @@
 """The envelope: what travels beside the content, decoded, in typed fields (never as lines).
 
 STANDARDS
-    RFC 5321 2.3.1 (envelope), RFC 6152, RFC 6531.
+    RFC 5321 2.3.1 (envelope), RFC 6152, RFC 6531, RFC 3030 (BINARYMIME), RFC 3461 (DSN), RFC 4865 (FUTURERELEASE),
+    RFC 2852 (DELIVERBY), RFC 6710 (MT-PRIORITY), RFC 8689 (REQUIRETLS).
 
 ERRORS
     queue_id raises ValueError: a time or a number of random octets that no id can be made from (a caller's bug).
@@ -34,6 +35,20 @@ class Envelope:
         site: the site's name.
         session_id: the session it came in by, for the log; "" for our own.
         is_bounce: a delivery status notification of ours: never bounced again.
+        binary: the content is BINARYMIME: it may hold bare CR, bare LF and NUL, and goes out by BDAT or not at all.
+        ret: "FULL" or "HDRS", what a failure's report returns (RFC 3461 4.3); "" when not asked.
+        envid: the sender's own name for the message, decoded (RFC 3461 4.4); "" for none.
+        notify: what is reported of each forward path, in their order (RFC 3461 4.1): "" as by default, "NEVER", or
+            of SUCCESS, FAILURE, DELAY those wanted, with commas, in this order. Empty when all are "".
+        original_recipients: ORCPT of each forward path, decoded, "type;address" (RFC 3461 4.2), "" for none. Empty
+            when all are "".
+        hold_until: seconds since the epoch before which nothing is delivered (RFC 4865); 0.0: at once.
+        deliver_by: seconds since the epoch by which it shall be delivered (RFC 2852); 0.0: no such time.
+        deliver_by_mode: "R" (return when late), "N" (notify when late), "" without deliver_by; a T behind it asks
+            for a trace: "RT", "NT".
+        priority: -9 (last) to 9 (first), 0 as by default (RFC 6710).
+        require_tls: only over TLS with a checked certificate, hop by hop (RFC 8689 REQUIRETLS).
+        tls_optional: the header says TLS-Required: No (RFC 8689 5): delivery matters more than TLS.
     """
 
     queue_id: str
@@ -47,6 +62,17 @@ class Envelope:
     site: str = ""
     session_id: str = ""
     is_bounce: bool = False
+    binary: bool = False
+    ret: str = ""
+    envid: str = ""
+    notify: tuple[str, ...] = ()
+    original_recipients: tuple[str, ...] = ()
+    hold_until: float = 0.0
+    deliver_by: float = 0.0
+    deliver_by_mode: str = ""
+    priority: int = 0
+    require_tls: bool = False
+    tls_optional: bool = False
 
 
 def queue_id(now: float, random: bytes) -> str:

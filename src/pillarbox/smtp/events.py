@@ -4,7 +4,9 @@ A server receives the command events and sends ``Reply`` or ``Challenge``; a cli
 receives ``Reply``. A table in ``state.py`` says which may come when; nothing here decides anything.
 
 STANDARDS
-    RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8).
+    RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
+    RFC 3030 (CHUNKING, BINARYMIME), RFC 3461 (DSN), RFC 4865 (FUTURERELEASE), RFC 2852 (DELIVERBY),
+    RFC 6710 (MT-PRIORITY), RFC 8689 (REQUIRETLS).
 """
 
 from dataclasses import dataclass, field
@@ -27,10 +29,11 @@ PAUSED: Final = Signal.PAUSED
 
 
 class Body(Enum):
-    """The BODY parameter of MAIL (RFC 6152, RFC 3030). BINARYMIME joins with its extension."""
+    """The BODY parameter of MAIL (RFC 6152, RFC 3030)."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
 
 
 class Defect(Enum):
@@ -45,16 +48,46 @@ class Defect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MailParameters:
-    """The ESMTP parameters of MAIL. ``size`` in octets as declared (RFC 1870), None when absent."""
+    """The ESMTP parameters of MAIL.
+
+    Attributes:
+        size: octets as declared (RFC 1870), None when absent.
+        ret: "FULL" or "HDRS", "" when absent (RFC 3461 4.3).
+        envid: decoded from xtext, "" when absent (RFC 3461 4.4).
+        hold_for: seconds (RFC 4865 4.1), None when absent; never together with hold_until.
+        hold_until: seconds since the epoch (RFC 4865 4.2), None when absent.
+        deliver_by: seconds from now, may be negative or 0 with mode N (RFC 2852 4); None when absent.
+        deliver_by_mode: "R" or "N", "RT" or "NT" when a trace is asked; "" when absent.
+        priority: -9 to 9 (RFC 6710 4), None when absent.
+        require_tls: REQUIRETLS (RFC 8689 2).
+    """
 
     size: int | None = None
     body: Body | None = None
     smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    hold_for: int | None = None
+    hold_until: float | None = None
+    deliver_by: int | None = None
+    deliver_by_mode: str = ""
+    priority: int | None = None
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RcptParameters:
-    """The ESMTP parameters of RCPT; DSN's join with their extension."""
+    """The ESMTP parameters of RCPT.
+
+    Attributes:
+        notify: "NEVER", or of SUCCESS, FAILURE, DELAY those wanted, with commas, in this order (RFC 3461 4.1);
+            "" when absent.
+        original_recipient: ORCPT decoded from xtext or utf-8-addr-xtext, "type;address" (RFC 3461 4.2, RFC 6533 3);
+            "" when absent.
+    """
+
+    notify: str = ""
+    original_recipient: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +148,22 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """BDAT (RFC 3030 2). Server: no reply is due yet, its octets follow as Content (maybe none), then EndOfChunk, or
+    EndOfContent when it is the ``last``. Client: Content for exactly ``size`` octets is said behind it, as it is."""
+
+    size: int
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfChunk:
+    """All octets of a chunk that is not the last were received; its reply is due. ``size`` as announced."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A chunk of content, dot-unstuffed, line ends included; chunks join to the exact content.
 
@@ -126,7 +175,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class EndOfContent:
-    """The true end of the content (CRLF.CRLF and nothing else). The final reply is due.
+    """The true end of the content (CRLF.CRLF and nothing else, or the last chunk's). The final reply is due.
 
     Attributes:
         size: octets of the whole content, dot-unstuffed, also of what was not carried.
@@ -181,9 +230,22 @@ class Challenge:
 
 
 Command = (
-    Hello | StartTls | Auth | AuthResponse | AuthCancelled | Mail | Rcpt | Data | Reset | Noop | Quit | Help | Verify
+    Hello
+    | StartTls
+    | Auth
+    | AuthResponse
+    | AuthCancelled
+    | Mail
+    | Rcpt
+    | Data
+    | Chunk
+    | Reset
+    | Noop
+    | Quit
+    | Help
+    | Verify
 )
-ServerEvent = Command | Content | EndOfContent | ConnectionClosed
+ServerEvent = Command | Content | EndOfChunk | EndOfContent | ConnectionClosed
 """What ``next_event`` yields in the server role."""
 
 ClientEvent = Reply | Challenge | ConnectionClosed

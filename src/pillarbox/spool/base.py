@@ -97,6 +97,8 @@ class Recipient:
     last_reply: str  # of the last attempt, "" before the first
     last_attempt_at: float | None
     delay_warned: bool
+    notify: str = ""  # as in Envelope.notify
+    original_recipient: str = ""  # as in Envelope.original_recipients
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class EmbeddedIntake:
         if refusal is not None:
             raise refusal
         began = owner.loop.time()
-        due_at = owner.clock()
+        due_at = max(owner.clock(), envelope.hold_until)
         number = owner.next_number()
 
         def work(db: Database) -> bool:

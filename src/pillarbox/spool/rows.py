@@ -45,8 +45,10 @@ def insert(
         return False
     if octets is not None:
         db.execute(INSERT_CONTENT, (number, octets))
-    for key, path in enumerate(envelope.forward_paths):
-        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), due_at))
+    nothing = ("",) * len(envelope.forward_paths)
+    wishes = zip(envelope.notify or nothing, envelope.original_recipients or nothing, strict=True)
+    for key, (path, wish) in enumerate(zip(envelope.forward_paths, wishes, strict=True)):
+        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), due_at, *wish))
     return True
 
 
@@ -55,8 +57,7 @@ def load_envelope(db: Database, queue_id: str) -> Envelope | None:
     row = db.execute(_ENVELOPE, (queue_id,)).fetchone()
     if row is None:
         return None
-    paths = db.execute("SELECT forward_path FROM recipient WHERE number = ? ORDER BY key", (row[-1],))
-    return envelope_from_row(row, tuple(path for (path,) in paths))
+    return envelope_from_row(row, db.execute(_RECIPIENTS, (row[-1],)).fetchall())
 
 
 class Lent(NamedTuple):
@@ -147,16 +148,15 @@ def _free(db: Database, domain: str, held: Held) -> Iterator[tuple[float, int]]:
 
 def _load(db: Database, number: int, search: Search, held: AbstractSet[int]) -> Lent | None:
     row = db.execute(_LOAD, (number,)).fetchone()
-    paths = []
+    recipients: list[Any] = db.execute(_RECIPIENTS, (number,)).fetchall()
     due = []
-    for values in db.execute(_RECIPIENTS, (number,)):
-        paths.append(values[1])
+    for values in recipients:
         free = values[3] == State.DUE and values[4] <= search.now and values[0] not in held
         if free and values[2] not in search.skip:
             due.append(recipient_from_row(values))
     if row is None or not due:
         return None
-    return Lent(number, envelope_from_row(row, tuple(paths)), tuple(due), row[-1])
+    return Lent(number, envelope_from_row(row, recipients), tuple(due), row[-1])
 
 
 def reload(db: Database, queue_id: str, keys: frozenset[int]) -> Lent | None:
@@ -164,11 +164,11 @@ def reload(db: Database, queue_id: str, keys: frozenset[int]) -> Lent | None:
     row = db.execute(_ENVELOPE, (queue_id,)).fetchone()
     if row is None:
         return None
-    values = [values for values in db.execute(_RECIPIENTS, (row[-1],))]
+    values = db.execute(_RECIPIENTS, (row[-1],)).fetchall()
     waiting = [recipient_from_row(v) for v in values if v[0] in keys and v[3] == State.DUE]
     if len(waiting) < len(keys):
         return None
-    return Lent(row[-1], envelope_from_row(row, tuple(v[1] for v in values)), tuple(waiting), None)
+    return Lent(row[-1], envelope_from_row(row, values), tuple(waiting), None)
 
 
 def content_file_of(db: Database, number: int) -> str | None:

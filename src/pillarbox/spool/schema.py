@@ -9,6 +9,7 @@ life; the queue id is its name for everybody else.
 """
 
 import operator
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -54,12 +55,26 @@ MIGRATIONS = (
     CREATE TABLE probe (id INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT;
     CREATE INDEX message_file ON message (content_file) WHERE content_file IS NOT NULL;
     """,
+    """
+    ALTER TABLE message ADD COLUMN binary INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN ret TEXT NOT NULL DEFAULT '';
+    ALTER TABLE message ADD COLUMN envid TEXT NOT NULL DEFAULT '';
+    ALTER TABLE message ADD COLUMN hold_until REAL NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN deliver_by REAL NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN deliver_by_mode TEXT NOT NULL DEFAULT '';
+    ALTER TABLE message ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN require_tls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN tls_optional INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE recipient ADD COLUMN notify TEXT NOT NULL DEFAULT '';
+    ALTER TABLE recipient ADD COLUMN original_recipient TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 GONE = "gone"
 """The state of a recipient that has its final outcome while others of the message wait."""
 
-_FIELDS = tuple(field.name for field in fields(Envelope) if field.name != "forward_paths")
+_BY_RECIPIENT = ("forward_paths", "notify", "original_recipients")
+_FIELDS = tuple(field.name for field in fields(Envelope) if field.name not in _BY_RECIPIENT)
 _take_fields = operator.attrgetter(*_FIELDS)
 
 MESSAGE_COLUMNS = ", ".join(f"m.{name}" for name in _FIELDS)
@@ -71,11 +86,13 @@ INSERT_MESSAGE = (
 )
 INSERT_CONTENT = "INSERT INTO content (number, octets) VALUES (?, ?)"
 INSERT_RECIPIENT = (
-    "INSERT INTO recipient (number, key, forward_path, domain, state, due_at) VALUES (?, ?, ?, ?, 'due', ?)"
+    "INSERT INTO recipient (number, key, forward_path, domain, state, due_at, notify, original_recipient) "
+    "VALUES (?, ?, ?, ?, 'due', ?, ?, ?)"
 )
 
 RECIPIENT_COLUMNS = (
-    "r.key, r.forward_path, r.domain, r.state, r.due_at, r.attempts, r.last_reply, r.last_attempt_at, r.delay_warned"
+    "r.key, r.forward_path, r.domain, r.state, r.due_at, r.attempts, r.last_reply, r.last_attempt_at, "
+    "r.delay_warned, r.notify, r.original_recipient"
 )
 
 _BOOLEANS = tuple(index for index, name in enumerate(_FIELDS) if Envelope.__annotations__[name] is bool)
@@ -86,17 +103,24 @@ def message_row(number: int, content_file: str | None, envelope: Envelope) -> tu
     return (number, content_file, *_take_fields(envelope))
 
 
-def envelope_from_row(row: tuple[Any, ...], forward_paths: tuple[str, ...]) -> Envelope:
-    """An envelope from MESSAGE_COLUMNS (``row`` may go on behind them)."""
+def envelope_from_row(row: tuple[Any, ...], recipients: Sequence[tuple[Any, ...]]) -> Envelope:
+    """An envelope from MESSAGE_COLUMNS (``row`` may go on behind them) and all its recipients' RECIPIENT_COLUMNS,
+    by key."""
     values = dict(zip(_FIELDS, row, strict=False))
     for index in _BOOLEANS:
         values[_FIELDS[index]] = bool(row[index])
-    return Envelope(forward_paths=forward_paths, **values)
+    _, forward_paths, *_, notify, original_recipients = zip(*recipients, strict=True)
+    return Envelope(
+        forward_paths=forward_paths,
+        notify=notify if any(notify) else (),
+        original_recipients=original_recipients if any(original_recipients) else (),
+        **values,
+    )
 
 
 def recipient_from_row(row: tuple[Any, ...]) -> Recipient:
     """A recipient from RECIPIENT_COLUMNS; not for one that is gone."""
-    return Recipient(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7], bool(row[8]))
+    return Recipient(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7], bool(row[8]), *row[9:])
 
 
 def domain_of(forward_path: str) -> str:

@@ -92,14 +92,10 @@ def load(db: Database, numbers: Iterable[int]) -> list[Found]:
         row = db.execute(f"SELECT {MESSAGE_COLUMNS} FROM message m WHERE m.number = ?", (number,)).fetchone()  # noqa: S608  # our own columns
         if row is None:
             continue
-        paths = []
-        recipients = []
         columns = f"SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.number = ? ORDER BY r.key"  # noqa: S608  # our own columns
-        for values in db.execute(columns, (number,)):
-            paths.append(values[1])
-            if values[3] != GONE:
-                recipients.append(recipient_from_row(values))
-        found.append(Found(number, envelope_from_row(row, tuple(paths)), tuple(recipients)))
+        rows = db.execute(columns, (number,)).fetchall()
+        recipients = tuple(recipient_from_row(values) for values in rows if values[3] != GONE)
+        found.append(Found(number, envelope_from_row(row, rows), recipients))
     return found
 
 

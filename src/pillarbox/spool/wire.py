@@ -23,7 +23,7 @@ from pillarbox.spool.base import (
 )
 
 _ENVELOPE = tuple(field.name for field in fields(Envelope))
-_PATHS = _ENVELOPE.index("forward_paths")
+_TUPLES = tuple(_ENVELOPE.index(name) for name in ("forward_paths", "notify", "original_recipients"))
 
 pack_envelope = operator.attrgetter(*_ENVELOPE)
 pack_recipient = operator.attrgetter(*(field.name for field in fields(Recipient)))
@@ -39,7 +39,10 @@ _pack_outcome = {
 
 def unpack_envelope(body: Any) -> Envelope:
     """The envelope of pack_envelope(); its queue id, which names files and rows, is text."""
-    body[_PATHS] = tuple(body[_PATHS])
+    if len(body) != len(_ENVELOPE):
+        raise ValueError("not an envelope")
+    for index in _TUPLES:
+        body[index] = tuple(body[index])
     envelope = Envelope(*body)
     if not isinstance(envelope.queue_id, str):
         raise ValueError("not a queue id")
