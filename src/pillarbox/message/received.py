@@ -14,6 +14,7 @@ ERRORS
 """
 
 import re
+from functools import lru_cache
 
 from pillarbox.message.date import date_time
 
@@ -68,18 +69,24 @@ def received(
         now: seconds since the epoch.
         login: who signed in, if the site wants it told; None is nobody's business.
     """
-    lines = [f"by {domain(host)} with {protocol}"]
-    if address is not None:
-        lines = [f"from {_shown_helo(helo)} ({address_literal(address)})", *lines]
-    if tls is not None:
-        lines[-1] += f" ({_comment(' '.join(tls))})"
-    if login is not None:
-        lines[-1] += f" (login {_comment(login)})"
     clause = f"id {queue_id}"
     if forward_path is not None and _may_show(forward_path, protocol):
         clause += f" for <{forward_path}>"
-    lines += [f"{clause};", date_time(now)]
-    return ("Received: " + "\r\n\t".join(lines) + "\r\n").encode()
+    session = _from_and_by(helo, address, host, protocol, tls, login)
+    return f"Received: {session}\r\n\t{clause};\r\n\t{date_time(now)}\r\n".encode()
+
+
+@lru_cache(maxsize=1024)
+def _from_and_by(
+    helo: str, address: str | None, host: str, protocol: str, tls: tuple[str, str] | None, login: str | None
+) -> str:
+    """The clauses that are the same for all messages of a session."""
+    by = f"by {domain(host)} with {protocol}"
+    if tls is not None:
+        by += f" ({_comment(' '.join(tls))})"
+    if login is not None:
+        by += f" (login {_comment(login)})"
+    return by if address is None else f"from {_shown_helo(helo)} ({address_literal(address)})\r\n\t{by}"
 
 
 def address_literal(address: str) -> str:

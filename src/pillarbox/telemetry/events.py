@@ -11,10 +11,15 @@ docs/reference/events.md lists every name; a test compares it with the code.
 A line has ``time`` (UTC, milliseconds), ``level``, ``event``, ``room``, the process's ``role`` and ``worker`` (when
 set), then the fields. Loggers look at the set-up of the moment: those made at import time obey a later configure.
 
+The lines of one turn of an event loop leave in one write at its end, before the process waits for anything; from
+warnings on, and where no loop runs, each line leaves at once. A process killed within a turn loses that turn's lines.
+
 ERRORS
     None: a log that cannot be written (its reader went away) never stops the server.
 """
 
+import asyncio
+import atexit
 import os
 import select
 import time
@@ -57,7 +62,7 @@ class _Setup:
 
 
 def configure(*, form: Literal["json", "readable"], level: str = "info", role: str = "", worker: int = 0) -> None:
-    """Sets up the process's log once, at start-up; writes to standard output, one write a line.
+    """Sets up the process's log once, at start-up; writes to standard output.
 
     Raises:
         ValueError: no such form or level.
@@ -73,7 +78,7 @@ def configure(*, form: Literal["json", "readable"], level: str = "info", role: s
 
 def get_logger(room: str) -> Logger:
     """The logger of a room; usable before configure (then it is readable, level info)."""
-    return cast(Logger, _BoundLogger(_SINK, structlog.get_config()["processors"], {"room": room}))
+    return cast(Logger, _BoundLogger(None, (), {"room": room}))
 
 
 class _BoundLogger(structlog.BoundLoggerBase):
@@ -98,12 +103,39 @@ class _BoundLogger(structlog.BoundLoggerBase):
         fields.setdefault("exc_info", True)
         self._proxy_to_logger("error", event, **fields)
 
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
+        """One pass from the fields to the line: structlog's chain of processors would copy them twice more."""
+        line = _render(method_name, event, self._context, event_kw)
+        _SINK.take(line, urgent=method_name not in ("debug", "info"))
+
 
 class _Sink:
-    """Writes lines to descriptor 1; the level's name is the method's."""
+    """Writes lines to descriptor 1."""
 
-    def write(self, line: bytes) -> None:
-        octets = memoryview(line)
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []  # of this turn of the loop that runs in the process's main thread
+
+    def take(self, line: bytes, *, urgent: bool) -> None:
+        """Writes the line, now or at the end of the loop's turn."""
+        loop = asyncio._get_running_loop()  # the public function raises where there is none, and costs more
+        if loop is None:
+            self._write(line)  # also from other threads, whose lines are few
+            return
+        self._lines.append(line)
+        if urgent:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what is kept."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._write(lines[0] if len(lines) == 1 else b"".join(lines))
+
+    @staticmethod
+    def _write(octets_: bytes) -> None:
+        octets = memoryview(octets_)
         while octets:
             try:
                 octets = octets[os.write(1, octets) :]
@@ -112,21 +144,20 @@ class _Sink:
             except OSError:
                 return
 
-    debug = info = warning = error = write
-
 
 _SINK = _Sink()
+atexit.register(_SINK.flush)
 
 
-def _render(_logger: Any, level: str, fields: Any) -> tuple[tuple[bytes], dict[str, Any]]:
-    """structlog's last processor: the whole line at once, since one pass is the cheapest."""
+def _render(level: str, event: str | None, context: Any, fields: dict[str, Any]) -> bytes:
+    """The whole line at once."""
     exc_info = fields.pop("exc_info", None)
-    line = {"time": _now(), "level": level, "event": fields.pop("event"), "room": fields.pop("room", "")}
-    line.update(_Setup.process)
+    line = {"time": _now(), "level": level, "event": event, "room": "", **_Setup.process}
+    line.update(redact(context))
     line.update(redact(fields))
     if exc_info:
         line["traceback"] = traceback_of(exc_info)
-    return ((as_json(line) if _Setup.form == "json" else as_readable(line)),), {}
+    return as_json(line) if _Setup.form == "json" else as_readable(line)
 
 
 _second, _second_text = 0, ""
@@ -140,6 +171,3 @@ def _now() -> str:
     if second != _second:
         _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
     return f"{_second_text}.{int((now - second) * 1000):03d}Z"
-
-
-structlog.configure(processors=[_render], cache_logger_on_first_use=False)
