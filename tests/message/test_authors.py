@@ -248,6 +248,14 @@ def test_international_addresses_need_smtputf8() -> None:
     assert refusal(b"From: j\xf6rg@x\r\n\r\n", smtputf8=True) == ("From", "holds octets above 127 that are not UTF-8")
 
 
+@pytest.mark.parametrize("space", ["\x85", "\xa0", "\u2028", "\u3000", "\x9f"])
+def test_a_control_or_space_beyond_ascii_is_in_no_address(space: str) -> None:
+    for address in (f"{space}j\xf6rg@example.org", f"j\xf6rg@example.org{space}"):
+        defect = refusal(f"From: <{address}>\r\n".encode(), smtputf8=True)
+        assert defect == ("From", "holds a control or a space in an address")
+    assert from_(f"{space}J\xf6rg <j\xf6rg@example.org>".encode(), smtputf8=True) == ("j\xf6rg@example.org",)
+
+
 def test_a_reason_holds_nothing_of_the_header() -> None:
     _, reason = refusal(b"From: sekret sekret\r\n\r\n")
     assert "sekret" not in reason

@@ -67,6 +67,8 @@ _ISO_2022 = re.compile(rb"\x1b\$[()]?[@A-DB].*?(?:\x1b\([BJ]|\Z)", re.DOTALL)
 _SHOWN_ADDRESS = re.compile(rb'(?<![^\s<>()",;:\\])[^\s<>()",;:\\@]++@[^\s<>()",;:\\]++')
 _Q_OCTET = re.compile(rb"=([0-9A-Fa-f]{2})")
 _WHITE_LINE = re.compile(rb"\r\n[ \t]++\r\n")
+# C1 controls and spaces beyond ASCII: some readers strip them, and see another address
+_STRIPPED = re.compile(r"[\x80-\x9f]|[^\S ]")
 _NEEDS_QUOTES = re.compile(rb"\A\.|\.\.|\.\Z| ")
 
 # the first that matches says in words what is wrong with a list that cannot be read
@@ -158,6 +160,8 @@ def _wire_form(address: bytes, field: str, smtputf8: bool) -> str:
         if not smtputf8:
             raise HeaderDefect("holds an address that needs SMTPUTF8", field)
         _check_utf8(address, field)
+        if _STRIPPED.search(address.decode()):
+            raise HeaderDefect("holds a control or a space in an address", field)
     if address.startswith(b'"'):
         local_part, _, domain = address[1:].partition(b'"@')
         if not _NEEDS_QUOTES.search(local_part):
