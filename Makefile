@@ -10,6 +10,8 @@ CODE := src tests tools $(wildcard bench demo)
 PYTEST := $(BIN)/python -m pytest
 # Extra arguments for pytest: make test ARGS="-k reply -x"
 ARGS ?=
+# How long each target of make fuzz runs
+FUZZ_SECONDS ?= 600
 # A folder without tests yet (pytest's exit 5) fails nothing
 MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
 # The lock files name versions and hashes, never where they came from
@@ -61,7 +63,9 @@ interop-all: setup  ## interop with the heavy matrices; writes docs/reports/inte
 	tests/interop/install
 	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
 
-fuzz: setup  ## the fuzz targets, longer than in the tests
+fuzz: setup  ## Atheris over smtp, sasl and message (FUZZ_SECONDS each), then hypothesis, longer than in the tests
+	tools/retry $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.lock
+	for target in smtp sasl message; do $(BIN)/python tests/fuzz/atheris_run.py $$target --seconds $(FUZZ_SECONDS); done
 	PILLARBOX_FUZZ_EXAMPLES=20000 $(PYTEST) tests/fuzz --timeout=3600 $(ARGS) $(MAYBE_EMPTY)
 
 cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
@@ -92,7 +96,8 @@ chaos: setup  ## kill -9 under load, again and again: long; writes docs/reports/
 lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --upgrade --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
+	cd tests/fuzz && $(COMPILE:$(BIN)%=$(CURDIR)/$(BIN)%) --upgrade --output-file requirements.lock requirements.in
 
 clean:  ## remove what the other targets made
-	rm -rf .venv build dist htmlcov .coverage .coverage.* demo-data tests/interop/nodemailer/node_modules \
+	rm -rf .venv build dist htmlcov .coverage .coverage.* demo-data .fuzz tests/interop/nodemailer/node_modules \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,7 +2,7 @@
 
     python tests/fuzz/atheris_run.py smtp --seconds 600
 
-What it finds interesting goes to a folder outside the tree (``--work``), which the next run starts from, together with
+What it finds interesting goes to the folder ``--work``, which the next run starts from, together with
 tests/fuzz/corpus. An input that breaks an invariant is written to the work folder as crash-*, and the run ends with
 another status than 0: minimise it, repair, and put it into tests/fuzz/corpus/TARGET, where `make test` replays it.
 

@@ -1,4 +1,4 @@
-"""Every input that was kept of the fuzz targets is replayed: a finding of theirs that came back would be seen here."""
+"""Every input that was kept of the fuzz targets is replayed: a finding that came back would be seen here."""
 
 import importlib
 from pathlib import Path

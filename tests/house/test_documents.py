@@ -61,7 +61,12 @@ def test_lock_files_have_hashes_and_no_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     run_time = {_name(each) for each in project["dependencies"]}
     development = run_time | {_name(each) for each in project["optional-dependencies"]["dev"]} | {"hatchling"}
-    for name, wanted in (("requirements.lock", run_time), ("requirements-dev.lock", development)):
+    locks = (
+        ("requirements.lock", run_time),
+        ("requirements-dev.lock", development),
+        ("tests/fuzz/requirements.lock", {"atheris"}),
+    )
+    for name, wanted in locks:
         assert documents.lock_faults(name, (ROOT / name).read_text(), wanted) == []
 
 

@@ -5,14 +5,14 @@ INPUT
     taken in turn. For the server what stands behind MARK comes inside TLS, after a STARTTLS that was agreed.
 
 INVARIANTS
-    Server: ``next_event`` returns an event, NEED_DATA or PAUSED, or raises RemoteProtocolError with a hint that is one
-    reply; nothing else is ever raised, but LocalProtocolError by ``start_tls`` when octets are left (injection).
+    Server: ``next_event`` returns an event, NEED_DATA or PAUSED, or raises RemoteProtocolError with a hint that is
+    one reply; nothing else is ever raised, but LocalProtocolError by ``start_tls`` when octets are left (injection).
     Before sign-in no event of mail comes (rule R1), no AUTH outside TLS, no response that no challenge asked for; no
     RCPT before a MAIL, no content before a 354 or a chunk.
     How the network cuts the octets changes nothing: the same events, hints and content.
     What waits in memory is bounded by the ceilings of ``Limits``, whatever came.
-    Client: ``next_event`` returns a reply, a challenge or the peer's end, or raises a fatal RemoteProtocolError without
-    a hint; a command is one line; each reply answers one command, but for 421; text of a reply is printable.
+    Client: ``next_event`` returns a reply, a challenge or the peer's end, or raises a fatal RemoteProtocolError
+    without a hint; a command is one line; each reply answers one command, but for 421; text of a reply is printable.
 """
 
 import re
@@ -119,7 +119,9 @@ class _Session:
 
     def check(self, event: object) -> None:
         assert self.signed_in or not isinstance(event, _OF_MAIL), f"{event} before sign-in"
-        assert self.exchange is isinstance(event, (AuthResponse, AuthCancelled)) or isinstance(event, ConnectionClosed)
+        assert self.exchange is isinstance(event, (AuthResponse, AuthCancelled)) or isinstance(
+            event, ConnectionClosed
+        )
         match event:
             case Auth():
                 assert self.tls
