@@ -18,6 +18,7 @@ No address parser of the standard library is used: they guess.
 import binascii
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pillarbox.message.header import Header, HeaderDefect, body
 
@@ -32,6 +33,8 @@ class Authors:
     resent_from: tuple[str, ...] = ()
     resent_sender: tuple[str, ...] = ()
 
+
+_SHORT = 256  # octets of a field that is remembered
 
 _FIELDS = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
 
@@ -127,11 +130,16 @@ def _originators(found: dict[bytes, list[bytes]], name: bytes, smtputf8: bool) -
         raise HeaderDefect("there is more than one", field)
     addresses: list[str] = []
     for raw in raws:
-        read = _mailboxes(raw, field, smtputf8)
+        read = _known_mailboxes(raw, field, smtputf8) if len(raw) <= _SHORT else _mailboxes(raw, field, smtputf8)
         if len(read) > 1 and name.endswith(b"sender"):
             raise HeaderDefect("holds more than one address", field)
-        addresses += read
+        addresses.extend(read)
     return tuple(addresses)
+
+
+@lru_cache(maxsize=1024)  # a person's From is the same in nearly all their messages
+def _known_mailboxes(raw: bytes, field: str, smtputf8: bool) -> tuple[str, ...]:
+    return tuple(_mailboxes(raw, field, smtputf8))
 
 
 def _mailboxes(raw: bytes, field: str, smtputf8: bool) -> list[str]:

@@ -10,12 +10,14 @@ ERRORS
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _RANDOM_OCTETS = 10
 _MILLISECONDS = 1 << 48
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
-_SHIFTS = range(120, -1, -10)  # two characters are 10 bits; 13 pairs hold the 128 bits
+_TIME_SHIFTS = range(40, -1, -10)  # two characters are 10 bits; 5 pairs hold the 48 bits of time
+_RANDOM_SHIFTS = range(70, -1, -10)  # and 8 pairs the 80 random ones
 _QUEUE_ID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
@@ -83,8 +85,13 @@ def queue_id(now: float, random: bytes) -> str:
     milliseconds = int(now * 1000)
     if len(random) != _RANDOM_OCTETS or not 0 <= milliseconds < _MILLISECONDS:
         raise ValueError("a queue id needs a time after 1970 and 10 random octets")
-    number = (milliseconds << 80) | int.from_bytes(random)
-    return "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
+    number = int.from_bytes(random)
+    return _time_text(milliseconds) + "".join([_PAIRS[number >> shift & 0x3FF] for shift in _RANDOM_SHIFTS])
+
+
+@lru_cache(maxsize=8)
+def _time_text(milliseconds: int) -> str:
+    return "".join([_PAIRS[milliseconds >> shift & 0x3FF] for shift in _TIME_SHIFTS])
 
 
 def is_queue_id(text: str) -> bool:
