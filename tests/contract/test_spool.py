@@ -256,6 +256,34 @@ async def test_repeating_a_settlement_changes_nothing(spool: Spool) -> None:
     assert (recipient.key, recipient.attempts) == (1, 1)
 
 
+async def test_a_report_of_success_is_in_the_settlement_that_delivered(spool: Spool) -> None:
+    await spool.commit(envelope("a@example.net"), b"")
+    (lease,) = await spool.lease(NOW, 10)
+    told = bounce()
+    await spool.settle(lease, settlement(lease, Delivered("250 ok", "hop"), messages=(told,)))
+    (report,) = await spool.lease(NOW, 10)
+    assert (report.envelope, report.content) == (told.envelope, told.content)
+    with pytest.raises(UnknownQueueId):
+        await spool.show(lease.envelope.queue_id)
+
+
+@pytest.mark.parametrize("others", [Deferred("451 x", "hop", LATER), Failed("550 no", "hop", "5.1.1")])
+async def test_a_repeated_settlement_does_not_tell_of_a_success_twice(
+    spool: Spool, others: Deferred | Failed
+) -> None:
+    await spool.commit(envelope("a@example.net", "b@example.net"), b"")
+    (lease,) = await spool.lease(NOW, 10)
+    reports = (bounce(), bounce()) if isinstance(others, Failed) else (bounce(),)
+    told = settlement(lease, Delivered("250 ok", "hop"), others, messages=reports)
+    await spool.settle(lease, told)
+    sent = await spool.lease(NOW, 10)
+    assert {each.envelope.queue_id for each in sent} == {each.envelope.queue_id for each in reports}
+    for each in sent:
+        await spool.settle(each, settlement(each, Delivered("250 ok", "hop")))
+    await spool.settle(lease, told)
+    assert await spool.lease(NOW, 10) == [], "the report that was delivered does not come back"
+
+
 async def test_settling_under_a_lease_that_is_void_is_refused(spool: Spool) -> None:
     await spool.commit(envelope(), b"")
     (lease,) = await spool.lease(NOW, 10)

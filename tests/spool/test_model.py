@@ -106,7 +106,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(0, 100),
-        choices=st.lists(st.sampled_from("DdFf-"), min_size=20, max_size=20),
+        choices=st.lists(st.sampled_from("DRdFf-"), min_size=20, max_size=20),
         again=st.booleans(),
     )
     def settle(self, number: int, choices: list[str], again: bool) -> None:
@@ -116,9 +116,11 @@ class SpoolMachine(RuleBasedStateMachine):
             told: tuple[NewMessage, ...] = ()
             for recipient, choice in zip(lease.recipients, choices, strict=False):
                 message.leased.discard(recipient.key)
-                if choice == "D":
+                if choice in "DR":
                     made[recipient.key] = Delivered("250 ok", "hop")
                     del message.waiting[recipient.key]
+                    if choice == "R":
+                        told = told or (bounce(f"a@{DOMAINS[0]}", queue_id=new_id()),)
                 elif choice in "dF":
                     made[recipient.key] = Deferred("451", "hop", self.now + 50)
                     message.waiting[recipient.key] = (State.DUE, self.now + 50)

@@ -205,7 +205,7 @@ def is_settled(db: Database, settlement: Settlement) -> bool:
 
 def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[int]) -> Settled:
     """Outcomes and new messages. A recipient that is gone stays as it is; messages are added only while something
-    that they tell of was still untold, so that a repetition doubles nothing."""
+    that they tell of (a recipient that leaves, a warning) was still untold, so that a repetition doubles nothing."""
     row = db.execute(
         "SELECT number, is_bounce, content_file FROM message WHERE queue_id = ?", (settlement.queue_id,)
     ).fetchone()
@@ -219,11 +219,10 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
         )
     }
     open_keys = {key for key, (state, _, _) in known.items() if state != GONE}
+    final = {key for key, outcome in settlement.outcomes.items() if not isinstance(outcome, Deferred)}
     untold = {key for key in settlement.warned & open_keys if not known[key][2]}
-    untold |= {
-        key for key, outcome in settlement.outcomes.items() if isinstance(outcome, Failed) and key in open_keys
-    }
-    tells = settlement.warned or any(isinstance(outcome, Failed) for outcome in settlement.outcomes.values())
+    untold |= {key for key in final & open_keys if known[key][0] != State.DEAD}
+    tells = settlement.warned or final
     due: list[tuple[str, float]] = []
     leaving = set()
     for key, outcome in settlement.outcomes.items():
