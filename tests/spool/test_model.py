@@ -104,6 +104,23 @@ class SpoolMachine(RuleBasedStateMachine):
         """The leases of one call, chosen by chance."""
         return self.out.pop(number % len(self.out)) if self.out else []
 
+    def outcome(self, choice: str) -> Outcome:
+        """R and D are delivered, R with a report of it."""
+        if choice in "DR":
+            return Delivered("250 ok", "hop")
+        return Failed("550", "hop", "5.1.1") if choice == "f" else Deferred("451", "hop", self.now + 50)
+
+    def apply(self, message: Modelled, key: int, outcome: Outcome) -> bool:
+        """To the model; whether the recipient leaves."""
+        if isinstance(outcome, Deferred):
+            message.waiting[key] = (State.DUE, outcome.due_at)
+        elif isinstance(outcome, Failed) and message.envelope.is_bounce:
+            message.waiting[key] = (State.DEAD, message.waiting[key][1])
+        else:
+            del message.waiting[key]
+            return True
+        return False
+
     @rule(
         number=st.integers(0, 100),
         choices=st.lists(st.sampled_from("DRdFf-"), min_size=20, max_size=20),
@@ -116,20 +133,9 @@ class SpoolMachine(RuleBasedStateMachine):
             told: tuple[NewMessage, ...] = ()
             for recipient, choice in zip(lease.recipients, choices, strict=False):
                 message.leased.discard(recipient.key)
-                if choice in "DR":
-                    made[recipient.key] = Delivered("250 ok", "hop")
-                    del message.waiting[recipient.key]
-                    if choice == "R":
-                        told = told or (bounce(f"a@{DOMAINS[0]}", queue_id=new_id()),)
-                elif choice in "dF":
-                    made[recipient.key] = Deferred("451", "hop", self.now + 50)
-                    message.waiting[recipient.key] = (State.DUE, self.now + 50)
-                elif choice == "f":
-                    made[recipient.key] = Failed("550", "hop", "5.1.1")
-                    if lease.envelope.is_bounce:
-                        message.waiting[recipient.key] = (State.DEAD, message.waiting[recipient.key][1])
-                    else:
-                        del message.waiting[recipient.key]
+                if choice != "-":
+                    made[recipient.key] = self.outcome(choice)
+                    if self.apply(message, recipient.key, made[recipient.key]) and choice in "Rf":
                         told = told or (bounce(f"a@{DOMAINS[0]}", queue_id=new_id()),)
             if not message.waiting:
                 del self.model[lease.envelope.queue_id]
