@@ -29,7 +29,7 @@ _DATE: Final = b"Date: d\r\n"
 _MESSAGE_ID: Final = b"Message-ID: <m>\r\n"
 _OURS: Final = frozenset({b"mx.example.org"})
 _GO: Final = frozenset({b"bcc", b"resent-bcc"})
-_BRACKETED: Final = re.compile(r"<\s*([^<>]*@[^<>]*?)\s*>")
+_BRACKETED: Final = re.compile(r"<\s*([^<>]*[^<>\s@]@[^<>\s@][^<>]*?)\s*>")
 
 
 def check(octets: bytes) -> None:
