@@ -77,6 +77,7 @@ cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
 
 bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
 	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python bench/parser.py
 	$(BIN)/python bench/spool_commit.py
 	$(BIN)/python bench/spool_commit.py --slow-sync 3
 
