@@ -158,7 +158,7 @@ class Intake(Protocol):
     """What the submission role may do: append, nothing else."""
 
     async def commit(self, envelope: Envelope, content: bytes) -> None:
-        """Returns only when envelope and content are on stable storage; recipients are due at once.
+        """Returns only when envelope and content are on stable storage; recipients are due at once, or at hold_until.
 
         Repeating it with the same envelope is success, not a second message. Raises Unavailable, Full,
         QueueIdTaken.
@@ -182,7 +182,8 @@ class Outbox(Protocol):
     """What the delivery role may do: lend, read and settle."""
 
     async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
-        """Up to ``limit`` messages with recipients due at ``now`` whose domain is not in ``skip``, oldest due first.
+        """Up to ``limit`` messages with recipients due at ``now`` whose domain is not in ``skip``, oldest due first;
+        a step of priority (RFC 6710) weighs as much as due.STEP seconds of waiting.
 
         A lease belongs to this worker until settled or released; it is void when the worker's heartbeat is 30 s
         old or its channel ended.
@@ -215,7 +216,7 @@ class Filter:
     """Which messages an operator means; conditions are joined by and. Text matches whole addresses, or with
     ``*`` as a wildcard, case-insensitively.
 
-    ``age``: received at least so many seconds ago.
+    ``age``: received at least so many seconds ago. ``future``: recipients that is_future() is true of.
     """
 
     queue_ids: tuple[str, ...] = ()
@@ -225,6 +226,13 @@ class Filter:
     login: str | None = None
     state: State | None = None
     age: float | None = None
+    future: bool = False
+
+
+def is_future(envelope: Envelope, recipient: Recipient, now: float) -> bool:
+    """Whether a recipient waits for the time that the sender asked for (RFC 4865): not for another try, and not since
+    an operator sent it early."""
+    return recipient.attempts == 0 and envelope.hold_until > now and recipient.due_at >= envelope.hold_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +267,12 @@ class Ledger(Protocol):
 
     async def hold(self, which: Filter, now: float) -> Sequence[str]: ...
 
-    async def release(self, which: Filter, now: float) -> Sequence[str]:
-        """HELD and DEAD become due now."""
+    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
+        """HELD and DEAD become due now; what is_future() is true of, at its sender's time, or now with ``early``."""
         ...
 
-    async def retry(self, which: Filter, now: float) -> Sequence[str]:
-        """Due now, whatever the schedule said."""
+    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
+        """Due now, whatever the schedule said; what is_future() is true of only with ``early``."""
         ...
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:

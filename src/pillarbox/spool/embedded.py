@@ -33,12 +33,12 @@ from pillarbox.spool.base import (
     SpoolError,
 )
 from pillarbox.spool.content import ContentFiles
-from pillarbox.spool.due import DueIndex
+from pillarbox.spool.due import DueIndex, Lane
 from pillarbox.spool.intake import EmbeddedIntake
 from pillarbox.spool.ledger import EmbeddedLedger
 from pillarbox.spool.lending import EmbeddedOutbox
 from pillarbox.spool.owner import Owner
-from pillarbox.spool.rows import due_domains
+from pillarbox.spool.rows import due_lanes
 from pillarbox.spool.salvage import salvage, set_aside
 from pillarbox.spool.schema import MIGRATIONS
 from pillarbox.spool.settings import EmbeddedSettings
@@ -151,13 +151,13 @@ class EmbeddedSpool:
         """See Ledger.hold."""
         return await self.ledger.hold(which, now)
 
-    async def release(self, which: Filter, now: float) -> Sequence[str]:
+    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.release."""
-        return await self.ledger.release(which, now)
+        return await self.ledger.release(which, now, early)
 
-    async def retry(self, which: Filter, now: float) -> Sequence[str]:
+    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.retry."""
-        return await self.ledger.retry(which, now)
+        return await self.ledger.retry(which, now, early)
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
         """See Ledger.expunge."""
@@ -220,7 +220,7 @@ async def _own(settings: EmbeddedSettings, clock: Callable[[], float]) -> Owner:
         if not database.exists() and files.names():
             raise Corrupt(f"{database}: missing, while there are content files")
         store = await open_store(database, MIGRATIONS)
-        domains, number = await store.read(_survey)
+        lanes, number = await store.read(_survey)
     except Corrupt as error:
         if store is not None:
             await store.close()
@@ -229,14 +229,14 @@ async def _own(settings: EmbeddedSettings, clock: Callable[[], float]) -> Owner:
         taken, lost = await salvage(moved, store, content)
         suspect.unlink(missing_ok=True)
         log.error("spool.set_aside", reason=str(error), file=str(moved.database), salvaged=taken, unreadable=lost)
-        domains, number = await store.read(_survey)
+        lanes, number = await store.read(_survey)
     await _sweep(store, files)
     space = Space(settings.directory, settings.min_free)
-    return Owner(store, files, space, DueIndex(domains), last_number=number, suspect=suspect, clock=clock)
+    return Owner(store, files, space, DueIndex(lanes), last_number=number, suspect=suspect, clock=clock)
 
 
-def _survey(db: Database) -> tuple[list[tuple[str, float]], int]:
-    return due_domains(db), db.execute("SELECT max(number) FROM message").get or 0
+def _survey(db: Database) -> tuple[list[tuple[Lane, float]], int]:
+    return due_lanes(db), db.execute("SELECT max(number) FROM message").get or 0
 
 
 async def _sweep(store: Store, files: ContentFiles) -> None:

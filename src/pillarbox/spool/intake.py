@@ -76,7 +76,7 @@ class EmbeddedIntake:
         if future.cancelled() or future.exception() is not None or not future.result():
             return
         for path in envelope.forward_paths:
-            owner.due.touch(domain_of(path), due_at)
+            owner.due.touch((domain_of(path), envelope.priority), due_at)
         COMMITTED.add()
         COMMIT_SECONDS.observe(owner.loop.time() - began)
 

@@ -29,10 +29,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one lease holds: (key, domain, due time) of each recipient."""
+    """What one lease holds of a message: (key, domain, due time) of each recipient."""
 
     number: int
     queue_id: str
+    priority: int
     recipients: tuple[tuple[int, str, float], ...]
     worker: Worker
 
@@ -51,8 +52,7 @@ class LeaseTable:
     def grant(self, worker: Worker, lent: Lent) -> Lease:
         """Lends what a search found."""
         lease_id = next(self._ids)
-        recipients = tuple((r.key, r.domain, r.due_at) for r in lent.recipients)
-        self._hold(lease_id, Held(lent.number, lent.envelope.queue_id, recipients, worker))
+        self._hold(lease_id, _held(lent, worker))
         return Lease(lease_id, lent.envelope, lent.recipients, lent.content)
 
     def reclaim(self, worker: Worker, lease_id: int, lent: Lent) -> bool:
@@ -60,8 +60,7 @@ class LeaseTable:
         keys = frozenset(r.key for r in lent.recipients)
         if lease_id in self._leases or not keys or keys & self.held.get(lent.number, frozenset()):
             return False
-        recipients = tuple((r.key, r.domain, r.due_at) for r in lent.recipients)
-        self._hold(lease_id, Held(lent.number, lent.envelope.queue_id, recipients, worker))
+        self._hold(lease_id, _held(lent, worker))
         return True
 
     def _hold(self, lease_id: int, held: Held) -> None:
@@ -100,3 +99,8 @@ class LeaseTable:
         """The worker is given up: what it held, free again."""
         worker.epoch += 1
         return [held for lease_id in tuple(worker.leases) if (held := self.end(lease_id)) is not None]
+
+
+def _held(lent: Lent, worker: Worker) -> Held:
+    recipients = tuple((r.key, r.domain, r.due_at) for r in lent.recipients)
+    return Held(lent.number, lent.envelope.queue_id, lent.envelope.priority, recipients, worker)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from pillarbox.spool.base import Depth, Filter, LeaseLost, NewMessage, QueuedMessage, UnknownQueueId
+from pillarbox.spool.due import Lane
 from pillarbox.spool.owner import Owner
 from pillarbox.spool.rows import add_messages, content_file_of, remove
 from pillarbox.spool.verbs import (
@@ -63,13 +64,13 @@ class EmbeddedLedger:
         """See Ledger.hold."""
         return await self._change(HOLD, which, now)
 
-    async def release(self, which: Filter, now: float) -> Sequence[str]:
+    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.release."""
-        return await self._change(RELEASE, which, now)
+        return await self._change(RELEASE._replace(early=early), which, now)
 
-    async def retry(self, which: Filter, now: float) -> Sequence[str]:
+    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.retry."""
-        return await self._change(RETRY, which, now)
+        return await self._change(RETRY._replace(early=early), which, now)
 
     async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
         changed: list[str] = []
@@ -90,11 +91,11 @@ class EmbeddedLedger:
             return (), None
         async with owner.lending:
             held = dict(owner.leases.held)
-            ids, domains = await owner.write(
+            ids, due = await owner.write(
                 partial(change, verb=verb, which=which, messages=messages, held=held, now=now)
             )
-        for domain in domains if verb is not HOLD else ():
-            owner.due.touch(domain, now)
+        for lane, due_at in due:
+            owner.due.touch(lane, due_at)
         return ids, messages[-1][0] if len(messages) == PAGE else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
@@ -109,15 +110,15 @@ class EmbeddedLedger:
             if number in owner.leases.held:
                 raise LeaseLost(f"{queue_id} is being delivered; try again")
 
-            def work(db: Database) -> tuple[str | None, Sequence[tuple[str, float]]]:
+            def work(db: Database) -> tuple[str | None, Sequence[tuple[Lane, float]]]:
                 content_file = content_file_of(db, number)
                 remove(db, number)
                 owner.remember(queue_id)
                 return content_file, add_messages(db, bounces, now, numbers)
 
             content_file, due = await owner.write(work)
-        for domain, due_at in due:
-            owner.due.touch(domain, due_at)
+        for lane, due_at in due:
+            owner.due.touch(lane, due_at)
         if content_file is not None:
             owner.files.discard_soon(content_file)
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from pillarbox.spool.base import Full, Lease, LeaseLost, Settlement, Unavailable, UnknownQueueId
 from pillarbox.spool.content import CHUNK
+from pillarbox.spool.due import Lane
 from pillarbox.spool.leases import Worker
 from pillarbox.spool.owner import Owner, spool_error
 from pillarbox.spool.rows import Lent, Search, Settled, is_settled, lend, reload, settle
@@ -17,7 +18,7 @@ from pillarbox.store.sqlite import Database, StoreError
 
 LEASE_OCTETS = 2 * 1024 * 1024
 """Octets of content that come along with one call of lease, about."""
-_DOMAINS = 100
+_LANES = 100
 
 
 class EmbeddedOutbox:
@@ -49,17 +50,17 @@ class EmbeddedOutbox:
             octets = LEASE_OCTETS
             try:
                 while len(granted) < limit and octets > 0 and not owner.paused:
-                    asked = min(limit - len(granted), _DOMAINS)
-                    domains, until = owner.due.due(now, skip, asked)
-                    if not domains:
+                    asked = min(limit - len(granted), _LANES)
+                    lanes, until = owner.due.due(now, skip, asked)
+                    if not lanes:
                         break
-                    found = await self._search(Search(domains, skip, now, until, limit - len(granted), octets))
+                    found = await self._search(Search(lanes, skip, now, until, limit - len(granted), octets))
                     if self._dismissed:
                         self._hand_back(found)
                         raise LeaseLost("the worker ended")
                     granted += [owner.leases.grant(self.worker, lent) for lent in found]
                     octets -= sum(len(lent.content or b"") for lent in found)
-                    if len(domains) < asked:
+                    if len(lanes) < asked:
                         break
             except BaseException:
                 for lease in granted:
@@ -70,7 +71,7 @@ class EmbeddedOutbox:
     async def _search(self, search: Search) -> list[Lent]:
         owner = self._owner
         owner.due.search()
-        following: dict[str, float | None] = {}
+        following: dict[Lane, float | None] = {}
         try:
             found, following = await owner.read(partial(lend, search=search, held=dict(owner.leases.held)))
         finally:
@@ -81,7 +82,7 @@ class EmbeddedOutbox:
         """What a search took out of the due index, and nobody was lent."""
         for lent in found:
             for recipient in lent.recipients:
-                self._owner.due.touch(recipient.domain, recipient.due_at)
+                self._owner.due.touch((recipient.domain, lent.envelope.priority), recipient.due_at)
 
     async def wait_due(self, timeout: float) -> None:
         """See Outbox.wait_due. Domains that the last lease was told to skip do not count."""
@@ -174,8 +175,8 @@ class EmbeddedOutbox:
         held = owner.leases.end(lease_id)
         if held is not None:
             owner.free(held, settlement.outcomes.keys() | frozenset())
-        for domain, due_at in settled.due:
-            owner.due.touch(domain, due_at)
+        for lane, due_at in settled.due:
+            owner.due.touch(lane, due_at)
         if settled.content_file is not None:
             owner.files.discard_soon(settled.content_file)
 

@@ -124,7 +124,7 @@ class Owner:
         """What a lease held is due again, except these keys."""
         for key, domain, due_at in held.recipients:
             if key not in but:
-                self.due.touch(domain, due_at)
+                self.due.touch((domain, held.priority), due_at)
 
     def void(self, worker: Worker) -> None:
         """Ends what a worker holds."""

@@ -245,19 +245,19 @@ class RemoteLedger:
         """See Ledger.hold."""
         return await self._change("ledger.hold", which, now)
 
-    async def release(self, which: Filter, now: float) -> Sequence[str]:
+    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.release."""
-        return await self._change("ledger.release", which, now)
+        return await self._change("ledger.release", which, now, early)
 
-    async def retry(self, which: Filter, now: float) -> Sequence[str]:
+    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         """See Ledger.retry."""
-        return await self._change("ledger.retry", which, now)
+        return await self._change("ledger.retry", which, now, early)
 
-    async def _change(self, verb: str, which: Filter, now: float) -> Sequence[str]:
+    async def _change(self, verb: str, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         changed: list[str] = []
         after: str | None = ""
         while after is not None:
-            ids, after = await _ask(self._link, verb, (which, now, after), repeat=False)
+            ids, after = await _ask(self._link, verb, (which, now, after, early), repeat=False)
             changed += ids
         return changed
 

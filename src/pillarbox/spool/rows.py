@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Deferred, Delivered, Failed, NewMessage, QueueIdTaken, Recipient, Settlement, State
+from pillarbox.spool.due import Lane, rank
 from pillarbox.spool.schema import (
     GONE,
     INSERT_CONTENT,
@@ -48,7 +49,7 @@ def insert(
     nothing = ("",) * len(envelope.forward_paths)
     wishes = zip(envelope.notify or nothing, envelope.original_recipients or nothing, strict=True)
     for key, (path, wish) in enumerate(zip(envelope.forward_paths, wishes, strict=True)):
-        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), due_at, *wish))
+        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), envelope.priority, due_at, *wish))
     return True
 
 
@@ -70,12 +71,13 @@ class Lent(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What is looked for: ``domains`` that have something due at ``now``; ``octets`` of content in all.
+    """What is looked for: ``lanes`` that have something due at ``now``; ``octets`` of content in all.
 
-    Other domains may have something older than what is due after ``until``: it is not lent before that was looked at.
+    Other lanes may have something that goes before ranks above ``until``: what has one is not lent before they were
+    looked at.
     """
 
-    domains: Sequence[str]
+    lanes: Sequence[Lane]
     skip: frozenset[str]
     now: float
     until: float
@@ -85,7 +87,7 @@ class Search(NamedTuple):
 
 _NEXT_DUE = (
     "SELECT due_at, number, key FROM recipient INDEXED BY recipient_due WHERE state = 'due' AND domain = ? "
-    "ORDER BY due_at, number"
+    "AND priority = ? ORDER BY due_at, number"
 )
 _LOAD = (
     f"SELECT {MESSAGE_COLUMNS}, m.content_file, c.octets FROM message m "  # noqa: S608  # our own columns
@@ -94,54 +96,65 @@ _LOAD = (
 _RECIPIENTS = f"SELECT {RECIPIENT_COLUMNS} FROM recipient r WHERE r.number = ? ORDER BY r.key"  # noqa: S608  # our own columns
 
 
-def lend(db: Database, search: Search, held: Held) -> tuple[list[Lent], dict[str, float | None]]:
-    """Messages with something due, oldest first over all the domains, and for each domain looked at the due time of
-    its first recipient that is still free (None: there is none).
+class _Stream(NamedTuple):
+    """A lane's due rows while they are merged; the lane is in the heap once, so nothing behind it is compared."""
 
-    The domains' rows are merged as they are read, so the cost is that of what is lent and lent out already, however
+    rank: float
+    lane: Lane
+    due_at: float
+    number: int
+    rows: Iterator[tuple[float, int]]
+
+
+def lend(db: Database, search: Search, held: Held) -> tuple[list[Lent], dict[Lane, float | None]]:
+    """Messages with something due, the lowest rank first over all the lanes, and for each lane looked at the due time
+    of its first recipient that is still free (None: there is none).
+
+    The lanes' rows are merged as they are read, so the cost is that of what is lent and lent out already, however
     many wait behind it.
     """
     found: list[Lent] = []
     taken: set[int] = set()
-    following: dict[str, float | None] = {}
+    following: dict[Lane, float | None] = {}
     octets = 0
-    streams: list[tuple[float, str, int, Iterator[tuple[float, int]]]] = []
-    for domain in search.domains:
-        _advance(_free(db, domain, held), domain, streams, following)
-    while streams and streams[0][0] <= search.until and len(found) < search.limit and octets < search.octets:
-        _, domain, number, rows = heapq.heappop(streams)
+    streams: list[_Stream] = []
+    for lane in search.lanes:
+        _advance(_free(db, lane, held), lane, search.now, streams, following)
+    while streams and streams[0].rank <= search.until and len(found) < search.limit and octets < search.octets:
+        _, lane, _, number, rows = heapq.heappop(streams)
         if number not in taken:
             taken.add(number)
             lent = _load(db, number, search, held.get(number, frozenset()))
             if lent is not None:
                 found.append(lent)
                 octets += len(lent.content or b"")
-        _advance(rows, domain, streams, following)
-    for due_at, domain, number, rows in streams:
+        _advance(rows, lane, search.now, streams, following)
+    for _, lane, due_at, number, rows in streams:
         while number in taken and due_at <= search.now:  # taken through another recipient
             due_at, number = next(rows, (0.0, 0))
             if not number:
                 break
-        following[domain] = due_at if number else None
+        following[lane] = due_at if number else None
     return found, following
 
 
 def _advance(
     rows: Iterator[tuple[float, int]],
-    domain: str,
-    streams: list[tuple[float, str, int, Iterator[tuple[float, int]]]],
-    following: dict[str, float | None],
+    lane: Lane,
+    now: float,
+    streams: list[_Stream],
+    following: dict[Lane, float | None],
 ) -> None:
     row = next(rows, None)
-    if row is None:
-        following[domain] = None
+    if row is None or row[0] > now:
+        following[lane] = None if row is None else row[0]
     else:
-        heapq.heappush(streams, (row[0], domain, row[1], rows))
+        heapq.heappush(streams, _Stream(rank(row[0], lane[1]), lane, *row, rows))
 
 
-def _free(db: Database, domain: str, held: Held) -> Iterator[tuple[float, int]]:
+def _free(db: Database, lane: Lane, held: Held) -> Iterator[tuple[float, int]]:
     nothing: frozenset[int] = frozenset()
-    for due_at, number, key in db.execute(_NEXT_DUE, (domain,)):
+    for due_at, number, key in db.execute(_NEXT_DUE, lane):
         if key not in held.get(number, nothing):
             yield due_at, number
 
@@ -178,9 +191,9 @@ def content_file_of(db: Database, number: int) -> str | None:
 
 
 class Settled(NamedTuple):
-    """What a settlement led to: due recipients (domain, due_at), numbers taken by new messages, what to unlink."""
+    """What a settlement led to: what is due in which lane and when, whether the message left, what to unlink."""
 
-    due: list[tuple[str, float]]
+    due: list[tuple[Lane, float]]
     finished: bool
     content_file: str | None
 
@@ -207,11 +220,11 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
     """Outcomes and new messages. A recipient that is gone stays as it is; messages are added only while something
     that they tell of (a recipient that leaves, a warning) was still untold, so that a repetition doubles nothing."""
     row = db.execute(
-        "SELECT number, is_bounce, content_file FROM message WHERE queue_id = ?", (settlement.queue_id,)
+        "SELECT number, is_bounce, content_file, priority FROM message WHERE queue_id = ?", (settlement.queue_id,)
     ).fetchone()
     if row is None:
         return Settled([], False, None)
-    number, is_bounce, content_file = row
+    number, is_bounce, content_file, priority = row
     known = {
         key: (state, domain, warned)
         for key, state, domain, warned in db.execute(
@@ -223,7 +236,7 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
     untold = {key for key in settlement.warned & open_keys if not known[key][2]}
     untold |= {key for key in final & open_keys if known[key][0] != State.DEAD}
     tells = settlement.warned or final
-    due: list[tuple[str, float]] = []
+    due: list[tuple[Lane, float]] = []
     leaving = set()
     for key, outcome in settlement.outcomes.items():
         if key in open_keys:
@@ -232,7 +245,7 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
             else:
                 _postpone(db, number, key, outcome, now)
                 if isinstance(outcome, Deferred):
-                    due.append((known[key][1], outcome.due_at))
+                    due.append(((known[key][1], priority), outcome.due_at))
     for key in settlement.warned & open_keys:
         db.execute("UPDATE recipient SET delay_warned = 1 WHERE number = ? AND key = ?", (number, key))
     if untold or not tells:
@@ -265,12 +278,12 @@ def _postpone(db: Database, number: int, key: int, outcome: Deferred | Failed | 
 
 def add_messages(
     db: Database, messages: Iterable[NewMessage], now: float, numbers: Sequence[int]
-) -> list[tuple[str, float]]:
-    """Inserts messages of our own, due at once; (domain, due_at) of their recipients."""
-    due = []
+) -> list[tuple[Lane, float]]:
+    """Inserts messages of our own, due at once; (lane, due_at) of their recipients."""
+    due: list[tuple[Lane, float]] = []
     for number, message in zip(numbers, messages, strict=True):
         if insert(db, number, message.envelope, message.content, None, now):
-            due += [(domain_of(path), now) for path in message.envelope.forward_paths]
+            due += [((domain_of(path), message.envelope.priority), now) for path in message.envelope.forward_paths]
     return due
 
 
@@ -281,9 +294,10 @@ def remove(db: Database, number: int) -> None:
     db.execute("DELETE FROM message WHERE number = ?", (number,))
 
 
-def due_domains(db: Database) -> list[tuple[str, float]]:
-    """Each domain that has recipients waiting, with the first due time."""
+def due_lanes(db: Database) -> list[tuple[Lane, float]]:
+    """Each lane that has recipients waiting, with the first due time."""
     rows: list[Any] = db.execute(
-        "SELECT domain, min(due_at) FROM recipient INDEXED BY recipient_due WHERE state = 'due' GROUP BY domain"
+        "SELECT domain, priority, min(due_at) FROM recipient INDEXED BY recipient_due WHERE state = 'due' "
+        "GROUP BY domain, priority"
     ).fetchall()
-    return rows
+    return [((domain, priority), due_at) for domain, priority, due_at in rows]

@@ -68,6 +68,14 @@ MIGRATIONS = (
     ALTER TABLE recipient ADD COLUMN notify TEXT NOT NULL DEFAULT '';
     ALTER TABLE recipient ADD COLUMN original_recipient TEXT NOT NULL DEFAULT '';
     """,
+    """
+    ALTER TABLE recipient ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;  -- its message's, for the index
+    UPDATE recipient SET priority = (SELECT m.priority FROM message m WHERE m.number = recipient.number)
+        WHERE number IN (SELECT number FROM message WHERE priority != 0);
+    DROP INDEX recipient_due;
+    CREATE INDEX recipient_due ON recipient (domain, priority, due_at) WHERE state = 'due';
+    CREATE INDEX message_hold ON message (hold_until) WHERE hold_until > 0;
+    """,
 )
 
 GONE = "gone"
@@ -86,8 +94,8 @@ INSERT_MESSAGE = (
 )
 INSERT_CONTENT = "INSERT INTO content (number, octets) VALUES (?, ?)"
 INSERT_RECIPIENT = (
-    "INSERT INTO recipient (number, key, forward_path, domain, state, due_at, notify, original_recipient) "
-    "VALUES (?, ?, ?, ?, 'due', ?, ?, ?)"
+    "INSERT INTO recipient (number, key, forward_path, domain, priority, state, due_at, notify, original_recipient) "
+    "VALUES (?, ?, ?, ?, ?, 'due', ?, ?, ?)"
 )
 
 RECIPIENT_COLUMNS = (

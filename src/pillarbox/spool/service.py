@@ -175,8 +175,9 @@ def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
 
     def verb(change: Change) -> Handler:
         async def handle(channel: Channel, body: Any) -> Any:
-            which, now, after = body
-            return await ledger.change_page(change, from_body(Filter, which), now, after)
+            which, now, after, early = body
+            wanted = change._replace(early=bool(early))
+            return await ledger.change_page(wanted, from_body(Filter, which), now, after)
 
         return handle
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Filter, Recipient, State
+from pillarbox.spool.due import Lane
 from pillarbox.spool.rows import Held
 from pillarbox.spool.schema import (
     GONE,
@@ -36,9 +37,17 @@ def pattern(text: str) -> str:
     return escaped.replace("*", "%")
 
 
-def recipient_conditions(which: Filter) -> tuple[str, list[Any]]:
-    """SQL over ``r`` for what a filter says of recipients."""
-    terms, values = [f"r.state != '{GONE}'"], []
+_FUTURE = "r.attempts = 0 AND m.hold_until > ? AND r.due_at >= m.hold_until"
+"""base.is_future() of the recipient ``r`` of the message ``m``, at the bound time."""
+
+
+def recipient_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
+    """SQL over ``r`` (and its message ``m``) for what a filter says of recipients."""
+    terms: list[str] = [f"r.state != '{GONE}'"]
+    values: list[Any] = []
+    if which.future:
+        terms.append(_FUTURE)
+        values.append(now)
     if which.recipient is not None:
         terms.append("r.forward_path LIKE ? ESCAPE '\\'")
         values.append(pattern(which.recipient))
@@ -65,14 +74,18 @@ def message_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
     if which.age is not None:
         terms.append("m.received_at <= ?")
         values.append(now - which.age)
+    if which.future:  # few are: begin with them
+        terms.append("m.number IN (SELECT number FROM message WHERE hold_until > ? AND hold_until > 0)")
+        values.append(now)
     return " AND ".join(terms) or "1", values
 
 
 def find(db: Database, which: Filter, now: float, after: str, limit: int) -> list[tuple[str, int]]:
     """(queue id, number) of messages that fit, by queue id, after ``after``."""
     about_message, message_values = message_conditions(which, now)
-    about_recipient, recipient_values = recipient_conditions(which)
-    if which.recipient is None and which.domain is None and which.state in (State.HELD, State.DEAD):
+    about_recipient, recipient_values = recipient_conditions(which, now)
+    alone = which.recipient is None and which.domain is None and not which.future
+    if alone and which.state in (State.HELD, State.DEAD):
         # Few are held or dead: begin with them rather than with everything that waits.
         about_recipient = f"m.number IN (SELECT number FROM recipient r WHERE {about_recipient})"  # noqa: S608  # fixed text; values are bound
     else:
@@ -106,37 +119,49 @@ def number_of(db: Database, queue_id: str) -> int | None:
 
 
 class Change(NamedTuple):
-    """What a verb does to recipients in one of ``states``: the new state, and due now or when it was."""
+    """What a verb does to recipients in one of ``states``: the new state, and due now or when it was.
+
+    ``early``: also ahead of the time that a sender asked for.
+    """
 
     states: Sequence[State]
     state: State
     due_now: bool
+    early: bool = False
 
 
 HOLD = Change((State.DUE,), State.HELD, False)
 RELEASE = Change((State.HELD, State.DEAD), State.DUE, True)
 RETRY = Change((State.DUE,), State.DUE, True)
 
+_UPDATE = "UPDATE recipient SET state = ?, due_at = ? WHERE number = ? AND key = ?"
+
 
 def change(
     db: Database, verb: Change, which: Filter, messages: Sequence[tuple[str, int]], held: Held, now: float
-) -> tuple[list[str], set[str]]:
-    """Carries a verb out on these messages' free recipients: the queue ids changed, the domains to look at."""
-    condition, values = recipient_conditions(which)
+) -> tuple[list[str], set[tuple[Lane, float]]]:
+    """Carries a verb out on these messages' free recipients: the queue ids changed, and what is due when."""
+    condition, values = recipient_conditions(which, now)
     states = ", ".join(f"'{state.value}'" for state in verb.states)
-    select = f"SELECT r.key, r.domain FROM recipient r WHERE r.number = ? AND r.state IN ({states}) AND {condition}"  # noqa: S608  # fixed text; values are bound
-    update = "UPDATE recipient SET state = ?, due_at = iif(?, ?, due_at) WHERE number = ? AND key = ?"
+    select = (
+        f"SELECT r.key, r.domain, r.priority, r.due_at, {_FUTURE} FROM message m JOIN recipient r USING (number) "  # noqa: S608  # fixed text; values are bound
+        f"WHERE number = ? AND r.state IN ({states}) AND {condition}"
+    )
     changed = []
-    domains = set()
+    due: set[tuple[Lane, float]] = set()
     for queue_id, number in messages:
         lent = held.get(number, frozenset())
-        rows = [row for row in db.execute(select, (number, *values)) if row[0] not in lent]
-        for key, domain in rows:
-            db.execute(update, (verb.state.value, verb.due_now, now, number, key))
-            domains.add(domain)
+        rows = [row for row in db.execute(select, (now, number, *values)) if row[0] not in lent]
+        if verb.due_now and State.DUE in verb.states and not verb.early:  # a sender's time stays
+            rows = [row for row in rows if not row[-1]]
+        for key, domain, priority, was_due_at, future in rows:
+            due_at = now if verb.due_now and (verb.early or not future) else was_due_at
+            db.execute(_UPDATE, (verb.state.value, due_at, number, key))
+            if verb.state is State.DUE:
+                due.add(((domain, priority), due_at))
         if rows:
             changed.append(queue_id)
-    return changed, domains
+    return changed, due
 
 
 def count(db: Database) -> tuple[int, dict[str, int], float | None]:
