@@ -1,12 +1,10 @@
 """What spool.base promises, over each implementation."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from tests.spool.messages import bounce, envelope, open_remote, read_all, settlement
+from tests.spool.messages import LATER, NOW, Clock, bounce, envelope, read_all, settlement
 
 from pillarbox.spool.base import (
     INLINE_LIMIT,
@@ -21,38 +19,6 @@ from pillarbox.spool.base import (
     State,
     UnknownQueueId,
 )
-from pillarbox.spool.embedded import open_spool
-from pillarbox.spool.settings import EmbeddedSettings
-
-NOW = 5_000.0
-LATER = NOW + 3_600.0
-
-
-class Clock:
-    """Seconds since the epoch, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["embedded", "embedded over a channel"])
-async def spool(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Spool]:
-    if request.param == "embedded":
-        embedded = await open_spool(EmbeddedSettings(tmp_path / "spool", 0), clock=clock)
-        yield embedded
-        await embedded.close()
-    else:
-        remote = await open_remote(tmp_path / "spool", 0, clock)
-        yield remote
-        await remote.close()
 
 
 async def test_a_message_comes_back_from_lease_as_it_was_committed(spool: Spool) -> None:

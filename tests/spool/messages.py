@@ -17,6 +17,19 @@ from pillarbox.spool.settings import EmbeddedSettings
 
 _numbers = itertools.count(1)
 
+NOW = 5_000.0
+LATER = NOW + 3_600.0
+
+
+class Clock:
+    """Seconds since the epoch, as the test says."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
 
 def new_id() -> str:
     """A queue id that sorts after those before it."""
@@ -31,8 +44,10 @@ def envelope(
     login: str = "alice",
     reverse_path: str = "alice@example.org",
     is_bounce: bool = False,
+    priority: int = 0,
+    hold_until: float = 0.0,
 ) -> Envelope:
-    """An envelope with every field away from its default."""
+    """An envelope as a client without the extensions makes it; see also wishful()."""
     return Envelope(
         queue_id=queue_id or new_id(),
         reverse_path=reverse_path,
@@ -45,6 +60,36 @@ def envelope(
         site="mail.example.org",
         session_id="session-1",
         is_bounce=is_bounce,
+        priority=priority,
+        hold_until=hold_until,
+    )
+
+
+def wishful(queue_id: str | None = None, size: int = 5) -> Envelope:
+    """An envelope in which every field is away from its default, with what a hostile peer may put into an xtext."""
+    return Envelope(
+        queue_id=queue_id or new_id(),
+        reverse_path="älice@example.org",
+        forward_paths=("bob@Example.NET", "carol@example.com", "däve@example.net", "Postmaster"),
+        received_at=1_000.5,
+        size=size,
+        eight_bit=True,
+        smtputf8=True,
+        login="alice",
+        site="mail.example.org",
+        session_id="session-1",
+        is_bounce=True,
+        binary=True,
+        ret="HDRS",
+        envid="a\r\nb+\x00=ü",
+        notify=("NEVER", "SUCCESS,FAILURE,DELAY", "", "DELAY"),
+        original_recipients=("rfc822;bob@example.net", "", "utf-8;däve@example.net\r\nX: y", "x-y;\x00"),
+        hold_until=4_000.25,
+        deliver_by=9_000.75,
+        deliver_by_mode="RT",
+        priority=-9,
+        require_tls=True,
+        tls_optional=True,
     )
 
 
