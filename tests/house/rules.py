@@ -20,6 +20,7 @@ _IGNORE = re.compile(
     r"#\s*(?:noqa|type:\s*ignore|pragma:\s*no cover)"
     r"(?P<codes>:?\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*|\[[\w, -]+\])?"
 )
+_CODE_IN_DATA = frozenset({"pickle", "marshal", "shelve", "yaml", "dill"})
 _SECRET_FIELDS = {"password", "secret", "token", "authorization", "credentials", "response", "initial_response"}
 _LOG_METHODS = {"debug", "info", "warning", "error", "exception", "bind"}
 
@@ -98,6 +99,27 @@ def logged_secrets(where: str, text: str) -> list[str]:
         if node.func.attr in _LOG_METHODS and re.search(r"\b_?log(ger)?\b", owner):
             fields = {keyword.arg for keyword in node.keywords if keyword.arg} & _SECRET_FIELDS
             complaints += [f"{where}:{node.lineno}: a log call gets {field}" for field in sorted(fields)]
+    return complaints
+
+
+def executed(where: str, text: str) -> list[str]:
+    """Nothing is given to a shell, evaluated, or read in a form that can hold code."""
+    complaints = []
+    for node in ast.walk(ast.parse(text)):
+        names: set[str] = set()
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names} & _CODE_IN_DATA
+        elif isinstance(node, ast.ImportFrom):
+            names = {node.module or ""} & _CODE_IN_DATA
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            names = {node.func.id} & {"eval", "exec", "compile", "__import__"}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            names = {node.func.attr} & {"system", "popen", "create_subprocess_shell", "getoutput", "getstatusoutput"}
+        if isinstance(node, ast.keyword) and node.arg == "shell":
+            names = {"shell"}
+        complaints += [
+            f"{where}:{getattr(node, 'lineno', 0)}: {name} runs what it is given" for name in sorted(names)
+        ]
     return complaints
 
 

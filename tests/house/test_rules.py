@@ -75,6 +75,11 @@ def test_no_secret_is_handed_to_a_log() -> None:
     assert not found, lines(found)
 
 
+def test_nothing_is_given_to_a_shell_or_evaluated() -> None:
+    found = complaints(rules.executed, SOURCES)
+    assert not found, lines(found)
+
+
 def test_each_test_can_fail() -> None:
     shared = [path.read_text() for path in TESTS if not path.name.startswith("test_")]
     able = frozenset[str]().union(*map(rules.able_to_fail, shared))
@@ -98,6 +103,10 @@ BAD_SAMPLES: list[tuple[Rule, str, str]] = [
     (rules.machine_bound, "resolved: https://npm.example/x\n", "on one machine only"),
     (rules.logged_secrets, "log.info('signed.in', user=u, password=p)\n", "gets password"),
     (rules.logged_secrets, "self._log.bind(token=t)\n", "gets token"),
+    (rules.executed, "import pickle\n", "pickle"),
+    (rules.executed, "x = eval(text)\n", "eval"),
+    (rules.executed, "subprocess.run(command, shell=True)\n", "shell"),
+    (rules.executed, "os.system(command)\n", "system"),
     (rules.tests_that_cannot_fail, "def test_x():\n    1 + 1\n", "test_x asserts nothing"),
     (rules.tests_that_cannot_fail, "class TestX:\n    async def test_y(self):\n        await z()\n", "TestX.test_y"),
 ]
@@ -142,6 +151,7 @@ def test_the_rules_let_a_good_sample_pass() -> None:
     assert rules.unexplained_ignores("good", GOOD) == []
     assert rules.machine_bound("good", GOOD) == []
     assert rules.logged_secrets("good", GOOD) == []
+    assert rules.executed("good", GOOD) == []
     assert rules.tests_that_cannot_fail("good", GOOD) == []
 
 
