@@ -29,10 +29,10 @@ from pillarbox.spool.settings import EmbeddedSettings
 NOW = 5_000.0
 LARGE = bytes(range(256)) * (2 * INLINE_LIMIT // 256) + b"end"
 
-SMALL = envelope("bob@example.net", queue_id="01SMALL")
-BIG = envelope("bob@example.net", "carol@example.net", queue_id="02BIG", size=len(LARGE))
-NOTICE = bounce(queue_id="03NOTICE")
-REST = envelope("dave@example.net", queue_id="04REST")
+SMALL = envelope("bob@example.net", queue_id="010000000000000000000SMA11")
+BIG = envelope("bob@example.net", "carol@example.net", queue_id="02000000000000000000000B1G", size=len(LARGE))
+NOTICE = bounce(queue_id="03000000000000000000N0T1CE")
+REST = envelope("dave@example.net", queue_id="0400000000000000000000REST")
 
 
 class Steps:

@@ -57,7 +57,7 @@ async def below_reserve(directory: Path) -> dict[str, Any]:
     await soon(lambda: spool.owner.space.full)
     facts["below"] = [refused(spool, 1000), await outcome(spool.commit(envelope(), b"x"))]
     facts["reason"] = spool.unhealthy_reason()
-    writer = spool.writer("01LARGE")
+    writer = spool.writer("0100000000000000000001ARGE")
     facts["large"] = await outcome(writer.write(b"x" * (INLINE_LIMIT + 1)))
     leases = await spool.lease(FAR, 10)
     facts["lent"] = len(leases)
@@ -97,17 +97,17 @@ async def at_zero(directory: Path) -> dict[str, Any]:
     facts["lent"] = len(await spool.lease(FAR, 10))
     facts["settled"] = await outcome(spool.settle(lent, settlement(lent, Delivered("250", "hop"))))
     facts["still held"] = spool.extend(lent) or facts["settled"] == "ok"
-    writer = spool.writer("01LARGE")
+    writer = spool.writer("0100000000000000000001ARGE")
     facts["large"] = await outcome(writer.write(b"x" * (INLINE_LIMIT + 1)))
     waiting = asyncio.create_task(spool.wait_due(100))
     ballast.unlink()
     await soon(lambda: not spool.owner.paused)
     if spool.extend(lent):
         facts["settled later"] = await outcome(spool.settle(lent, settlement(lent, Delivered("250", "hop"))))
-    facts["commit later"] = await outcome(spool.commit(envelope(queue_id="09LATER"), b"x"))
+    facts["commit later"] = await outcome(spool.commit(envelope(queue_id="0900000000000000000001ATER"), b"x"))
     await asyncio.wait_for(waiting, 20)
     kept = [message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 100_000)]
-    facts["kept"] = kept == sorted([*acknowledged, "09LATER"])
+    facts["kept"] = kept == sorted([*acknowledged, "0900000000000000000001ATER"])
     facts["healthy"] = spool.unhealthy_reason()
     await spool.close()
     spool = await open_spool(EmbeddedSettings(directory / "spool", 0))
@@ -121,7 +121,7 @@ async def large(directory: Path) -> dict[str, Any]:
     remote = await open_remote(directory / "spool", 0, lambda: 5_000.0)
     incoming = directory / "spool" / "incoming"
     ballast = fill(directory, 3 * MEBIBYTE)
-    writer = remote.writer("01TOOLARGE")
+    writer = remote.writer("010000000000000000T001ARGE")
     content = os.urandom(MEBIBYTE)
     facts: dict[str, Any] = {}
     with mock.patch.object(remote, "refusal", return_value=None):  # heard a moment ago that there is room
@@ -131,17 +131,19 @@ async def large(directory: Path) -> dict[str, Any]:
                 facts["written before"] = number
                 break
     facts["parts"] = os.listdir(incoming)
-    await remote.spool.commit(envelope(queue_id="02SMALL"), b"small")
-    writer = remote.writer("03FITS")
+    await remote.spool.commit(envelope(queue_id="020000000000000000000SMA11"), b"small")
+    writer = remote.writer("0300000000000000000000F1TS")
     await writer.write(content)
-    facts["fits"] = await outcome(writer.commit(envelope(queue_id="03FITS", size=MEBIBYTE)))
+    facts["fits"] = await outcome(writer.commit(envelope(queue_id="0300000000000000000000F1TS", size=MEBIBYTE)))
     ballast.unlink()
-    writer = remote.writer("04LATER")
+    writer = remote.writer("0400000000000000000001ATER")
     with mock.patch.object(remote, "refusal", return_value=None):
         for _ in range(10):
             await writer.write(content)
-        facts["later"] = await outcome(writer.commit(envelope(queue_id="04LATER", size=10 * MEBIBYTE)))
-    facts["whole"] = await read_all(remote.open("04LATER")) == content * 10
+        facts["later"] = await outcome(
+            writer.commit(envelope(queue_id="0400000000000000000001ATER", size=10 * MEBIBYTE))
+        )
+    facts["whole"] = await read_all(remote.open("0400000000000000000001ATER")) == content * 10
     facts["kept"] = [message.envelope.queue_id for message in await remote.list(Filter(), 0.0, 10)]
     facts["parts later"] = os.listdir(incoming)
     await remote.close()
@@ -151,7 +153,7 @@ async def large(directory: Path) -> dict[str, Any]:
 async def restart_when_full(directory: Path) -> dict[str, Any]:
     """A start on a full disk: what is there can be seen, nothing is lent, and it goes on when there is room."""
     spool = await open_spool(EmbeddedSettings(directory / "spool", 0))
-    await spool.commit(envelope(queue_id="01KEPT"), os.urandom(50_000))
+    await spool.commit(envelope(queue_id="0100000000000000000000KEPT"), os.urandom(50_000))
     await spool.close()
     ballast = fill(directory, 0)
     facts: dict[str, Any] = {}

@@ -53,36 +53,38 @@ def test_what_was_acknowledged_is_found(crashes: list[dict[str, Any]]) -> None:
     for crash in crashes:
         said, found = crash["said"], crash["found"]
         if "committed SMALL" in said and "settling SMALL" not in said:
-            assert "01SMALL" in found, crash
+            assert "010000000000000000000SMA11" in found, crash
         if "committed BIG" in said and "settling BIG" not in said:
-            assert "02BIG" in found, crash
+            assert "02000000000000000000000B1G" in found, crash
         if "committed REST" in said:
-            assert "04REST" in found, crash
+            assert "0400000000000000000000REST" in found, crash
         if "deferred BIG" in said and "settling BIG" not in said:
-            assert found["02BIG"]["recipients"] == {"1": "due"}, crash
+            assert found["02000000000000000000000B1G"]["recipients"] == {"1": "due"}, crash
         if "held REST" in said:
-            assert found["04REST"]["recipients"] == {"0": "held"}, crash
+            assert found["0400000000000000000000REST"]["recipients"] == {"0": "held"}, crash
 
 
 def test_what_was_settled_is_gone(crashes: list[dict[str, Any]]) -> None:
     for crash in crashes:
         said, found = crash["said"], crash["found"]
-        assert "settled SMALL" not in said or "01SMALL" not in found, crash
-        assert "settled BIG" not in said or "02BIG" not in found, crash
+        assert "settled SMALL" not in said or "010000000000000000000SMA11" not in found, crash
+        assert "settled BIG" not in said or "02000000000000000000000B1G" not in found, crash
 
 
 def test_a_message_leaves_with_its_bounce_or_not_at_all(crashes: list[dict[str, Any]]) -> None:
     settled = [crash for crash in crashes if "settling BIG" in crash["said"]]
     assert settled
     for crash in settled:
-        assert ("02BIG" in crash["found"]) != ("03NOTICE" in crash["found"]), crash
+        assert ("02000000000000000000000B1G" in crash["found"]) != ("03000000000000000000N0T1CE" in crash["found"]), (
+            crash
+        )
 
 
 def test_no_lease_and_no_file_outlives_the_process(crashes: list[dict[str, Any]]) -> None:
     for crash in crashes:
         due = {name for name, message in crash["found"].items() if "due" in message["recipients"].values()}
         assert set(crash["leased"]) == due, crash
-        assert crash["files"] == (1 if "02BIG" in crash["found"] else 0), crash
+        assert crash["files"] == (1 if "02000000000000000000000B1G" in crash["found"] else 0), crash
 
 
 def test_a_worker_that_outlives_the_crash_has_its_large_content_adopted_once(crashes: list[dict[str, Any]]) -> None:
@@ -90,8 +92,8 @@ def test_a_worker_that_outlives_the_crash_has_its_large_content_adopted_once(cra
     repeated = [crash for crash in crashes if crash["repeated"]]
     lost_their_reply = [crash for crash in repeated if "committed BIG" not in crash["said"]]
     assert len(lost_their_reply) >= 8
-    assert any("02BIG" in crash["found"] for crash in lost_their_reply)
-    assert any("02BIG" not in crash["found"] for crash in lost_their_reply)
+    assert any("02000000000000000000000B1G" in crash["found"] for crash in lost_their_reply)
+    assert any("02000000000000000000000B1G" not in crash["found"] for crash in lost_their_reply)
     for crash in repeated:
         assert crash["repeated"] == ["one whole"] * 2, crash
         assert crash["parts"] == [], crash
@@ -177,7 +179,7 @@ async def test_large_uploads_that_go_on_while_the_spool_process_is_killed_are_ne
     incoming.mkdir(parents=True)
     await link.start()
     half = os.urandom(300_000)
-    long = intake.writer("09LONG")
+    long = intake.writer("090000000000000000000010NG")
     await long.write(half)
     producers = [asyncio.create_task(produce()) for _ in range(4)]
     for _ in range(3):
@@ -187,15 +189,17 @@ async def test_large_uploads_that_go_on_while_the_spool_process_is_killed_are_ne
                 await asyncio.sleep(0.01)
     async with _served(tmp_path / "spool", socket):
         await long.write(half)
-        await long.commit(envelope(queue_id="09LONG", size=2 * len(half)))
+        await long.commit(envelope(queue_id="090000000000000000000010NG", size=2 * len(half)))
         stop.set()
         await asyncio.gather(*producers)
     await intake.close()
     await link.close()
     async with opened(tmp_path / "spool") as spool:
         found = [message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 1_000_000)]
-        assert sorted(found) == sorted([*acknowledged, "09LONG"])
-        assert await read_all(spool.open("09LONG")) == half * 2, "its upload outlived three restarts"
+        assert sorted(found) == sorted([*acknowledged, "090000000000000000000010NG"])
+        assert await read_all(spool.open("090000000000000000000010NG")) == half * 2, (
+            "its upload outlived three restarts"
+        )
         for queue_id, beginning in acknowledged.items():
             assert await read_all(spool.open(queue_id)) == beginning * 1500
     assert os.listdir(incoming) == []

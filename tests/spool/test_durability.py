@@ -22,12 +22,12 @@ from tests.spool.messages import envelope
 async def main(directory, size):
     spool = await open_spool(EmbeddedSettings(Path(directory), 0))
     for number in range(3):
-        await spool.commit(envelope(queue_id=f"0{number}BEFORE"), b"before")
-    writer = spool.writer("09MESSAGE")
+        await spool.commit(envelope(queue_id=f"0{number}000000000000000000BEF0RE"), b"before")
+    writer = spool.writer("0900000000000000000MESSAGE")
     content = b"x" * size
     for start in range(0, size, 100_000):
         await writer.write(content[start:start + 100_000])
-    await writer.commit(envelope(queue_id="09MESSAGE", size=size))
+    await writer.commit(envelope(queue_id="0900000000000000000MESSAGE", size=size))
     os.write(1, b"ACKNOWLEDGED")
     os._exit(0)
 
@@ -51,13 +51,13 @@ async def main(directory, size):
     link = Link(Path(directory + ".s"), errors=ERRORS)
     intake = RemoteIntake(link, Path(directory, "incoming"))
     await link.start(20.0)
-    writer = intake.writer("09MESSAGE")
+    writer = intake.writer("0900000000000000000MESSAGE")
     content = b"x" * size
     for start in range(0, size, 100_000):
         await writer.write(content[start:start + 100_000])
     await writer.finish()
     sync_directory(Path(directory, "incoming"))  # as another message's adoption does: the part's name is durable now
-    await intake.adopt(envelope(queue_id="09MESSAGE", size=size))
+    await intake.adopt(envelope(queue_id="0900000000000000000MESSAGE", size=size))
     os.write(1, b"ACKNOWLEDGED")
     server.kill()
     os._exit(0)
@@ -83,9 +83,14 @@ async def test_every_file_and_directory_of_a_message_is_synced_before_its_acknow
     log.restore(tmp_path / "after")
     async with opened(tmp_path / "after") as spool:
         found = {m.envelope.queue_id: m.envelope for m in await spool.list(Filter(), 0.0, 10)}
-        assert found["09MESSAGE"] == envelope(queue_id="09MESSAGE", size=size)
-        assert sorted(found) == ["00BEFORE", "01BEFORE", "02BEFORE", "09MESSAGE"]
-        assert await read_all(spool.open("09MESSAGE")) == b"x" * size
+        assert found["0900000000000000000MESSAGE"] == envelope(queue_id="0900000000000000000MESSAGE", size=size)
+        assert sorted(found) == [
+            "00000000000000000000BEF0RE",
+            "01000000000000000000BEF0RE",
+            "02000000000000000000BEF0RE",
+            "0900000000000000000MESSAGE",
+        ]
+        assert await read_all(spool.open("0900000000000000000MESSAGE")) == b"x" * size
 
 
 async def test_the_judge_itself_finds_a_missing_sync(tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ async def test_the_judge_itself_finds_a_missing_sync(tmp_path: Path) -> None:
     careless = "import os; os.fsync = lambda descriptor: None\n" + PROGRAM
     command = [sys.executable, "-c", careless, str(tmp_path / "spool"), str(INLINE_LIMIT + 100_000)]
     log = trace(command, under=tmp_path / "spool", output=tmp_path / "strace", marker=b"ACKNOWLEDGED")
-    assert any("09MESSAGE" in name for name in log.unsynced())
+    assert any("0900000000000000000MESSAGE" in name for name in log.unsynced())
 
 
 async def test_a_large_message_is_synced_before_its_row_and_its_row_before_the_acknowledgement(
@@ -103,9 +108,9 @@ async def test_a_large_message_is_synced_before_its_row_and_its_row_before_the_a
     size = 2 * INLINE_LIMIT
     spool, output = tmp_path / "spool", tmp_path / "strace"
     record([sys.executable, "-c", REAL, str(spool), str(size)], output)
-    part, final = f"{spool}/incoming/09MESSAGE.part", f"{spool}/content/09MESSAGE"
+    part, final = f"{spool}/incoming/0900000000000000000MESSAGE.part", f"{spool}/content/0900000000000000000MESSAGE"
 
-    row = replay(output, under=spool, marker=b"09MESSAGE", call="pwrite64")
+    row = replay(output, under=spool, marker=b"0900000000000000000MESSAGE", call="pwrite64")
     assert row.names[final].synced == b"x" * size, "the octets are durable before the row begins to be written"
     assert row.durable_names[final] is row.names[final], "and so is their name"
     assert part not in row.durable_names, "and that the old name is gone"
@@ -116,6 +121,6 @@ async def test_a_large_message_is_synced_before_its_row_and_its_row_before_the_a
     acknowledged.restore(tmp_path / "after")
     async with opened(tmp_path / "after") as after:
         assert [message.envelope.queue_id for message in await after.list(Filter(), 0.0, 10)] == [
-            "09MESSAGE",
+            "0900000000000000000MESSAGE",
         ]
-        assert await read_all(after.open("09MESSAGE")) == b"x" * size
+        assert await read_all(after.open("0900000000000000000MESSAGE")) == b"x" * size

@@ -49,7 +49,7 @@ async def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         async with opened(tmp_path / "spool") as spool:
-            await commit_large(spool, "01LARGE")
+            await commit_large(spool, "0100000000000000000001ARGE")
             modes = {path.name: path.stat().st_mode & 0o077 for path in tree(tmp_path / "spool")}
     finally:
         os.umask(before)
@@ -67,37 +67,37 @@ async def test_a_queue_id_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
 
 async def test_orphaned_files_are_swept_at_start_and_others_stay(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await commit_large(spool, "01KEPT")
-    (tmp_path / "content" / "02ORPHAN.abc").write_bytes(b"x")
-    (tmp_path / "content" / "03PART.abc.part").write_bytes(b"x")
+        await commit_large(spool, "0100000000000000000000KEPT")
+    (tmp_path / "content" / "020000000000000000000RPHAN.abc").write_bytes(b"x")
+    (tmp_path / "content" / "0300000000000000000000PART.abc.part").write_bytes(b"x")
     async with opened(tmp_path) as spool:
-        assert [name.partition(".")[0] for name in os.listdir(tmp_path / "content")] == ["01KEPT"]
-        assert await read_all(spool.open("01KEPT")) == LARGE
+        assert [name.partition(".")[0] for name in os.listdir(tmp_path / "content")] == ["0100000000000000000000KEPT"]
+        assert await read_all(spool.open("0100000000000000000000KEPT")) == LARGE
 
 
 async def test_a_missing_content_file_fails_alone_and_is_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with opened(tmp_path) as spool:
-        await commit_large(spool, "01LARGE")
-        await spool.commit(envelope(queue_id="02SMALL"), b"small")
+        await commit_large(spool, "0100000000000000000001ARGE")
+        await spool.commit(envelope(queue_id="020000000000000000000SMA11"), b"small")
     for name in os.listdir(tmp_path / "content"):
         os.unlink(tmp_path / "content" / name)
     async with opened(tmp_path) as spool:
         assert "content.missing" in capfd.readouterr().out
         with pytest.raises(Unavailable):
-            await read_all(spool.open("01LARGE"))
-        assert await read_all(spool.open("02SMALL")) == b"small"
+            await read_all(spool.open("0100000000000000000001ARGE"))
+        assert await read_all(spool.open("020000000000000000000SMA11")) == b"small"
 
 
 async def test_a_file_is_unlinked_after_its_message_left(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await commit_large(spool, "01LARGE")
-        await commit_large(spool, "02LARGE")
+        await commit_large(spool, "0100000000000000000001ARGE")
+        await commit_large(spool, "0200000000000000000001ARGE")
         first, _ = sorted(await spool.lease(NOW, 10), key=lambda lease: lease.envelope.queue_id)
         await spool.settle(first, settlement(first, Delivered("250 ok", "hop")))
         await soon(lambda: len(os.listdir(tmp_path / "content")) == 1)
-        assert os.listdir(tmp_path / "content")[0].startswith("02LARGE")
+        assert os.listdir(tmp_path / "content")[0].startswith("0200000000000000000001ARGE")
 
 
 # -- damage
@@ -125,14 +125,16 @@ async def test_a_damaged_file_is_set_aside_and_the_rest_is_served(
 ) -> None:
     async with opened(tmp_path) as spool:
         await asyncio.gather(*(spool.commit(envelope(), os.urandom(3000)) for _ in range(50)))
-        await commit_large(spool, "01LARGE")
+        await commit_large(spool, "0100000000000000000001ARGE")
     damage(tmp_path / "spool.db")
     before = (tmp_path / "spool.db").read_bytes()
     async with opened(tmp_path) as spool:
         said = capfd.readouterr().out
         assert said.count("spool.set_aside") == 1
-        await spool.commit(envelope(queue_id="05NEW"), b"new")
-        assert "05NEW" in [message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 100)]
+        await spool.commit(envelope(queue_id="05000000000000000000000NEW"), b"new")
+        assert "05000000000000000000000NEW" in [
+            message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 100)
+        ]
         assert spool.unhealthy_reason() is None
     (aside,) = [
         path for path in tree(tmp_path) if ".db.corrupt-" in path.name and path.name[-4:] not in ("-wal", "-shm")
@@ -140,7 +142,7 @@ async def test_a_damaged_file_is_set_aside_and_the_rest_is_served(
     assert str(aside) in said
     assert aside.read_bytes() == before, "the damaged file stays as it was"
     (contents,) = tmp_path.glob("content.corrupt-*")  # noqa: ASYNC240  # as above
-    assert [name.partition(".")[0] for name in os.listdir(contents)] == ["01LARGE"]
+    assert [name.partition(".")[0] for name in os.listdir(contents)] == ["0100000000000000000001ARGE"]
 
 
 async def test_messages_that_can_be_read_in_a_damaged_file_are_taken_over(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ async def test_messages_that_can_be_read_in_a_damaged_file_are_taken_over(tmp_pa
     async with opened(tmp_path) as spool:
         for number in range(400):
             await spool.commit(envelope(queue_id=f"1{number:05d}"), bytes([number % 256]) * 3000)
-        await commit_large(spool, "2LARGE")
+        await commit_large(spool, "200000000000000000000ARGE2")
         pages = await spool.owner.read(lambda db: int(db.pragma("page_count")))
     with (tmp_path / "spool.db").open("r+b") as file:
         file.seek(pages // 2 * PAGE_SIZE)
@@ -157,9 +159,9 @@ async def test_messages_that_can_be_read_in_a_damaged_file_are_taken_over(tmp_pa
     async with opened(tmp_path) as spool:
         found = {message.envelope.queue_id for message in await spool.list(Filter(), 0.0, 1000)}
         assert len(found) > 200
-        for queue_id in found - {"2LARGE"}:
+        for queue_id in found - {"200000000000000000000ARGE2"}:
             assert await read_all(spool.open(queue_id)) == bytes([int(queue_id[1:]) % 256]) * 3000
-        assert await read_all(spool.open("2LARGE")) == LARGE
+        assert await read_all(spool.open("200000000000000000000ARGE2")) == LARGE
         leases = []
         while more := await spool.lease(NOW, 100):
             leases += more
@@ -187,7 +189,7 @@ async def test_damage_found_while_serving_stops_lending_and_is_set_aside_at_the_
 
 async def test_a_missing_file_beside_contents_keeps_the_contents(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await commit_large(spool, "01LARGE")
+        await commit_large(spool, "0100000000000000000001ARGE")
     os.unlink(tmp_path / "spool.db")
     async with opened(tmp_path) as spool:
         assert (await spool.depth(0.0)).messages == 0
@@ -197,7 +199,7 @@ async def test_a_missing_file_beside_contents_keeps_the_contents(tmp_path: Path)
 
 async def test_a_newer_schema_is_refused_in_words_and_nothing_is_touched(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await spool.commit(envelope(queue_id="01KEPT"), b"x")
+        await spool.commit(envelope(queue_id="0100000000000000000000KEPT"), b"x")
         await spool.owner.write(lambda db: db.pragma("user_version", 99))
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(SpoolError, match="written by a newer Pillarbox"):

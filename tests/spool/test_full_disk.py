@@ -69,7 +69,7 @@ def test_at_zero_delivery_pauses_and_all_goes_on_without_a_restart(tmp_path: Pat
 def test_a_start_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     facts, _ = run(tmp_path, "restart_when_full")
     assert facts.get("lent while full", 0) == 0
-    assert facts["lent"] == ["01KEPT"]
+    assert facts["lent"] == ["0100000000000000000000KEPT"]
 
 
 def test_a_disk_that_ends_in_the_middle_of_a_large_content_costs_that_message_only(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_a_disk_that_ends_in_the_middle_of_a_large_content_costs_that_message_on
     assert 1 <= facts["written before"] <= 5, "the disk took some of it"
     assert facts["parts"] == facts["parts later"] == [], "and gets its room back at once"
     assert (facts["fits"], facts["later"], facts["whole"]) == ("ok", "ok", True)
-    assert facts["kept"] == ["02SMALL", "03FITS", "04LATER"]
+    assert facts["kept"] == ["020000000000000000000SMA11", "0300000000000000000000F1TS", "0400000000000000000001ATER"]

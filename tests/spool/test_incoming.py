@@ -22,7 +22,7 @@ from pillarbox.spool.part import PartWriter
 
 ROOT = Path(__file__).parents[2]
 LARGE = os.urandom(INLINE_LIMIT + 100_000)
-SENT = envelope(queue_id="01LARGE", size=len(LARGE))
+SENT = envelope(queue_id="0100000000000000000001ARGE", size=len(LARGE))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def remote(tmp_path: Path) -> AsyncIterator[RemoteSpool]:
     await remote.close()
 
 
-async def written(remote: RemoteSpool, queue_id: str = "01LARGE") -> PartWriter:
+async def written(remote: RemoteSpool, queue_id: str = "0100000000000000000001ARGE") -> PartWriter:
     """A writer whose content is whole in its file, and not adopted yet."""
     writer = remote.writer(queue_id)
     for start in range(0, len(LARGE), 50_000):
@@ -63,11 +63,11 @@ async def test_the_octets_do_not_cross_the_channel(remote: RemoteSpool) -> None:
         await writer.abandon()
     assert [verb for verb, _ in asked if verb != "intake.status"] == ["intake.adopt"]
     assert all(len(repr(body)) < 1000 for _, body in asked)
-    assert await read_all(remote.open("01LARGE")) == LARGE
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
 
 
 async def test_abandoned_parts_are_unlinked(remote: RemoteSpool, tmp_path: Path) -> None:
-    writer = remote.writer("01LARGE")
+    writer = remote.writer("0100000000000000000001ARGE")
     await writer.write(LARGE)
     await writer.abandon()
     assert names(tmp_path / "spool" / "incoming") == []
@@ -78,7 +78,7 @@ async def test_abandoned_parts_are_unlinked(remote: RemoteSpool, tmp_path: Path)
 
 
 async def test_an_upload_that_is_cancelled_leaves_no_part(remote: RemoteSpool, tmp_path: Path) -> None:
-    writer = remote.writer("01LARGE")
+    writer = remote.writer("0100000000000000000001ARGE")
     await writer.write(LARGE)
     entered = asyncio.Event()
 
@@ -96,11 +96,11 @@ async def test_an_upload_that_is_cancelled_leaves_no_part(remote: RemoteSpool, t
 
 
 async def test_thousands_of_small_chunks_are_one_content(remote: RemoteSpool) -> None:
-    writer = remote.writer("01LARGE")
+    writer = remote.writer("0100000000000000000001ARGE")
     for start in range(0, len(LARGE), 100):
         await writer.write(LARGE[start : start + 100])
     await writer.commit(SENT)
-    assert await read_all(remote.open("01LARGE")) == LARGE
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
 
 
 async def test_a_short_write_is_gone_on_with(remote: RemoteSpool) -> None:
@@ -109,17 +109,17 @@ async def test_a_short_write_is_gone_on_with(remote: RemoteSpool) -> None:
         writer = await written(remote)
     await remote.adopt(SENT)
     await writer.abandon()
-    assert await read_all(remote.open("01LARGE")) == LARGE
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
 
 
 async def test_a_name_that_is_taken_is_left_to_its_owner(remote: RemoteSpool, tmp_path: Path) -> None:
     first = await written(remote)
-    second = remote.writer("01LARGE")
+    second = remote.writer("0100000000000000000001ARGE")
     await second.write(b"x" * (INLINE_LIMIT + 1))
     with pytest.raises(Unavailable):
-        await second.commit(envelope(queue_id="01LARGE", size=INLINE_LIMIT + 1))
+        await second.commit(envelope(queue_id="0100000000000000000001ARGE", size=INLINE_LIMIT + 1))
     await remote.adopt(SENT)
-    assert await read_all(remote.open("01LARGE")) == LARGE
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
     await first.abandon()
 
 
@@ -127,7 +127,7 @@ async def test_a_name_that_is_taken_is_left_to_its_owner(remote: RemoteSpool, tm
 async def test_a_failed_write_is_said_in_the_room_s_words_and_leaves_nothing(
     remote: RemoteSpool, tmp_path: Path, number: int, kind: type[SpoolError]
 ) -> None:
-    writer = remote.writer("01LARGE")
+    writer = remote.writer("0100000000000000000001ARGE")
     with mock.patch.object(os, "writev", side_effect=OSError(number, os.strerror(number))):
         await writer.write(LARGE)
         with pytest.raises(kind):
@@ -138,7 +138,7 @@ async def test_a_failed_write_is_said_in_the_room_s_words_and_leaves_nothing(
 async def test_a_writer_hears_while_it_writes_that_the_disk_is_filling_up(
     remote: RemoteSpool, tmp_path: Path
 ) -> None:
-    writer = remote.writer("01LARGE")
+    writer = remote.writer("0100000000000000000001ARGE")
     await writer.write(LARGE)
     with mock.patch.object(remote.spool.intake, "refusal", return_value=Full("below the reserve")):
         await soon(lambda: isinstance(remote.refusal(1), Full))
@@ -207,19 +207,19 @@ async def test_what_is_not_the_file_that_was_announced_is_refused(
     remote: RemoteSpool, tmp_path: Path, spoil: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     writer = await written(remote)
-    spoil(tmp_path / "spool" / "incoming" / "01LARGE.part")
+    spoil(tmp_path / "spool" / "incoming" / "0100000000000000000001ARGE.part")
     database = (tmp_path / "spool" / "spool.db").stat()
     size = database.st_size if spoil is link_to_the_database else len(LARGE)
     async with asyncio.timeout(20):
         with pytest.raises(Unavailable):
-            await remote.adopt(envelope(queue_id="01LARGE", size=size))
+            await remote.adopt(envelope(queue_id="0100000000000000000001ARGE", size=size))
     assert (tmp_path / "spool" / "spool.db").stat().st_ino == database.st_ino
     assert names(tmp_path / "spool" / "content") == []
     assert (await remote.depth(0.0)).messages == 0
     (said,) = [line for line in capfd.readouterr().out.splitlines() if "content.refused" in line]
     assert REASONS[spoil] in said
     await writer.abandon()
-    for queue_id in ("02NEXT", "03NEXT"):  # served as before
+    for queue_id in ("0200000000000000000000NEXT", "0300000000000000000000NEXT"):  # served as before
         next_writer = await written(remote, queue_id)
         await remote.adopt(envelope(queue_id=queue_id, size=len(LARGE)))
         await next_writer.abandon()
@@ -236,7 +236,7 @@ async def test_a_part_that_is_swapped_after_it_was_looked_at_is_refused(
     def fsync(descriptor: int) -> None:
         real(descriptor)
         with mock.patch.object(os, "fsync", real):
-            swap(tmp_path / "spool" / "incoming" / "01LARGE.part")
+            swap(tmp_path / "spool" / "incoming" / "0100000000000000000001ARGE.part")
 
     with mock.patch.object(os, "fsync", fsync), pytest.raises(Unavailable):
         await remote.adopt(SENT)
@@ -263,7 +263,7 @@ async def test_two_requests_to_adopt_the_same_at_the_same_time_are_one_message(r
     writer = await written(remote)
     await asyncio.gather(*(remote.adopt(SENT) for _ in range(5)))
     assert (await remote.depth(0.0)).messages == 1
-    assert await read_all(remote.open("01LARGE")) == LARGE
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
     await writer.abandon()
 
 
@@ -272,11 +272,11 @@ async def test_a_part_under_the_queue_id_of_another_message_changes_nothing(remo
     await writer.abandon()
     writer = await written(remote)
     await remote.adopt(SENT)
-    other = remote.writer("01LARGE")
+    other = remote.writer("0100000000000000000001ARGE")
     await other.write(b"x" * (INLINE_LIMIT + 1))
     with pytest.raises(QueueIdTaken):
-        await other.commit(envelope(queue_id="01LARGE", size=INLINE_LIMIT + 1, login="eve"))
-    assert await read_all(remote.open("01LARGE")) == LARGE
+        await other.commit(envelope(queue_id="0100000000000000000001ARGE", size=INLINE_LIMIT + 1, login="eve"))
+    assert await read_all(remote.open("0100000000000000000001ARGE")) == LARGE
     await writer.abandon()
 
 
@@ -302,36 +302,46 @@ async def test_parts_are_swept_at_start_and_later_when_a_day_old_and_never_befor
     incoming = tmp_path / "incoming"
 
     def make() -> None:
-        for name, old in (("01YOUNG.part", 23.9), ("02OLD.part", 24.1), ("03FUTURE.part", -1)):
+        for name, old in (
+            ("010000000000000000000Y0VNG.part", 23.9),
+            ("0200000000000000000000001D.part", 24.1),
+            ("03000000000000000000FVTVRE.part", -1),
+        ):
             (incoming / name).write_bytes(b"x")
             age(incoming / name, old * 3600)
-        (incoming / "04LINK.part").symlink_to(tmp_path / "spool.db")
-        age(incoming / "04LINK.part", 25 * 3600)
-        (incoming / "05FOLDER.part").mkdir()
-        age(incoming / "05FOLDER.part", 25 * 3600)
+        (incoming / "040000000000000000000011NK.part").symlink_to(tmp_path / "spool.db")
+        age(incoming / "040000000000000000000011NK.part", 25 * 3600)
+        (incoming / "05000000000000000000F01DER.part").mkdir()
+        age(incoming / "05000000000000000000F01DER.part", 25 * 3600)
 
     async with opened(tmp_path):
         make()
     async with opened(tmp_path):
-        assert names(incoming) == ["01YOUNG.part", "03FUTURE.part"]
+        assert names(incoming) == ["010000000000000000000Y0VNG.part", "03000000000000000000FVTVRE.part"]
     with mock.patch.object(embedded_module, "SWEEP_EVERY", 0.0):
         async with opened(tmp_path):
             make()
-            await soon(lambda: names(incoming) == ["01YOUNG.part", "03FUTURE.part"])
+            await soon(
+                lambda: names(incoming) == ["010000000000000000000Y0VNG.part", "03000000000000000000FVTVRE.part"]
+            )
             assert (tmp_path / "spool.db").exists()
 
 
 async def test_what_a_crash_left_among_the_contents_goes_back_to_its_worker_or_away(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
-    for name, old in (("01YOUNG", 60), ("02OLD", 700), ("03TAKEN", 60)):
+    for name, old in (
+        ("010000000000000000000Y0VNG", 60),
+        ("0200000000000000000000001D", 700),
+        ("030000000000000000000TAKEN", 60),
+    ):
         (tmp_path / "content" / name).write_bytes(b"left")
         age(tmp_path / "content" / name, old)
-    (tmp_path / "incoming" / "03TAKEN.part").write_bytes(b"newer")
+    (tmp_path / "incoming" / "030000000000000000000TAKEN.part").write_bytes(b"newer")
     async with opened(tmp_path):
         assert names(tmp_path / "content") == []
-        assert names(tmp_path / "incoming") == ["01YOUNG.part", "03TAKEN.part"]
-        assert (tmp_path / "incoming" / "03TAKEN.part").read_bytes() == b"newer"
+        assert names(tmp_path / "incoming") == ["010000000000000000000Y0VNG.part", "030000000000000000000TAKEN.part"]
+        assert (tmp_path / "incoming" / "030000000000000000000TAKEN.part").read_bytes() == b"newer"
 
 
 # -- a user for each role

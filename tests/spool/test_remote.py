@@ -8,13 +8,24 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.spool.messages import RemoteSpool, envelope, open_remote, opened, read_all, settlement, soon
+from tests.spool.messages import (
+    RemoteSpool,
+    envelope,
+    new_id,
+    open_remote,
+    opened,
+    read_all,
+    settlement,
+    soon,
+    wishful,
+)
 
 from pillarbox.control.channel import ChannelServer, RemoteError, connect, serve
 from pillarbox.control.link import Link
 from pillarbox.spool import remote as remote_module
 from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Full, LeaseLost, QueueIdTaken, Unavailable
 from pillarbox.spool.embedded import EmbeddedSpool
+from pillarbox.spool.part import part_of
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
 from pillarbox.spool.service import ERRORS, intake_handlers, outbox_handlers
 from pillarbox.spool.wire import pack_envelope
@@ -85,6 +96,23 @@ async def link(socket: Socket) -> AsyncIterator[Link]:
         {"site": "s" * 3_000},
         {"received_at": "yesterday"},
         {"size": 1.5},
+        {"ret": "BODY"},
+        {"envid": "a\r\nAction: delivered"},
+        {"envid": 7},
+        {"original_recipients": ("rfc822;a\n\nb@example.net",)},
+        {"original_recipients": ("rfc822;" + "a" * 3_000,)},
+        {"original_recipients": ("rfc822;a@b", "rfc822;c@d")},
+        {"notify": ("ALWAYS",)},
+        {"notify": ("NEVER,DELAY",)},
+        {"notify": (",DELAY",)},
+        {"notify": (7,)},
+        {"hold_until": float("inf")},
+        {"hold_until": "soon"},
+        {"deliver_by": float("nan")},
+        {"deliver_by_mode": "X"},
+        {"priority": 10},
+        {"priority": -10},
+        {"priority": 1.5},
     ],
 )
 async def test_a_worker_that_was_taken_over_cannot_commit_what_is_no_envelope(
@@ -103,6 +131,31 @@ async def test_a_worker_that_was_taken_over_cannot_commit_what_is_no_envelope(
     await server.close()
 
 
+@pytest.mark.parametrize(
+    "notify",
+    ["", "NEVER", "SUCCESS", "FAILURE", "DELAY", "SUCCESS,FAILURE", "SUCCESS,DELAY", "SUCCESS,FAILURE,DELAY"],
+)
+async def test_an_honest_worker_s_wishes_are_taken(spool: EmbeddedSpool, tmp_path: Path, notify: str) -> None:
+    """Commit and adopt over the checked channel, with all that the SMTP core can read."""
+    wishes = replace(
+        wishful(),
+        is_bounce=False,
+        reverse_path="alice@example.org",
+        envid="QQ314159 \t+=",
+        notify=(notify, "NEVER", "", ""),
+        original_recipients=("rfc822;bob@example.net", "", "utf-8;däve@example.net", "x-y;z"),
+    )
+    server = await serve(tmp_path / "s", lambda peer: intake_handlers(spool), errors=(*ERRORS, ValueError))
+    channel = await connect(tmp_path / "s")
+    await channel.request("intake.commit", [pack_envelope(wishes), b"hello"])
+    large = replace(wishes, queue_id=new_id(), size=INLINE_LIMIT + 1)
+    part_of(spool.owner.files.incoming, large.queue_id).write_bytes(b"x" * large.size)
+    await channel.request("intake.adopt", pack_envelope(large))
+    assert [(await spool.show(each.queue_id)).envelope for each in (wishes, large)] == [wishes, large]
+    channel.close()
+    await server.close()
+
+
 async def test_content_that_belongs_into_a_file_is_not_taken_over_the_channel(
     spool: EmbeddedSpool, tmp_path: Path
 ) -> None:
@@ -117,12 +170,12 @@ async def test_content_that_belongs_into_a_file_is_not_taken_over_the_channel(
 
 async def test_the_intake_has_no_way_to_read_or_settle(spool: EmbeddedSpool, tmp_path: Path) -> None:
     path = tmp_path / "s"
-    await spool.commit(envelope(queue_id="01SECRET"), b"secret")
+    await spool.commit(envelope(queue_id="01000000000000000000SECRET"), b"secret")
     server = await serve(path, lambda peer: intake_handlers(spool), errors=ERRORS)
     channel = await connect(path)
     for verb in outbox_handlers(spool):
         with pytest.raises(RemoteError) as refused:
-            await channel.request(verb, ["01SECRET", 0])
+            await channel.request(verb, ["01000000000000000000SECRET", 0])
         assert refused.value.kind == "unknown_verb"
     assert {verb.partition(".")[0] for verb in intake_handlers(spool)} == {"intake"}
     channel.close()
@@ -140,12 +193,15 @@ _REST = (False, False, "", "", (), (), 0.0, 0.0, "", 0, False, False)
         [],
         [[], b""],
         [["../../etc/passwd"] * 22, b""],
-        [["ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], "text, not octets"],
-        [["ID", "a@b", [7], 1.0, 1, False, False, "", "", "", *_REST], b""],
-        [["ID", "a@b", [], 1.0, 1, False, False, "", "", "", *_REST], b""],
-        [["ID", None, ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
-        [["ID", "a@b", ["c@d"], "soon", 1, False, False, "", "", "", *_REST], b""],
-        [[b"ID", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [
+            ["0100000000000000000000001D", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST],
+            "text, not octets",
+        ],
+        [["0100000000000000000000001D", "a@b", [7], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["0100000000000000000000001D", "a@b", [], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["0100000000000000000000001D", None, ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
+        [["0100000000000000000000001D", "a@b", ["c@d"], "soon", 1, False, False, "", "", "", *_REST], b""],
+        [[b"0100000000000000000000001D", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST], b""],
     ],
 )
 async def test_a_malformed_commit_is_refused_and_the_next_one_is_served(
@@ -154,7 +210,7 @@ async def test_a_malformed_commit_is_refused_and_the_next_one_is_served(
     channel = await connect(socket.path)
     with pytest.raises(RemoteError):
         await channel.request("intake.commit", body)
-    good = ["GOOD", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST]
+    good = ["0100000000000000000000G00D", "a@b", ["c@d"], 1.0, 1, False, False, "", "", "", *_REST]
     assert await channel.request("intake.commit", [good, b"x"]) is True
     assert (await spool.depth(0.0)).messages == 1
     channel.close()
@@ -202,11 +258,11 @@ async def test_a_commit_waits_for_a_service_that_comes_back(
     await link.start(5.0)
     await socket.down()
     await soon(lambda: not link.connected)
-    committing = asyncio.create_task(intake.commit(envelope(queue_id="01WAITED"), b"x"))
+    committing = asyncio.create_task(intake.commit(envelope(queue_id="01000000000000000000WA1TED"), b"x"))
     await asyncio.sleep(0)
     await socket.up()
     await committing
-    assert (await spool.show("01WAITED")).envelope.queue_id == "01WAITED"
+    assert (await spool.show("01000000000000000000WA1TED")).envelope.queue_id == "01000000000000000000WA1TED"
     await intake.close()
 
 
@@ -216,14 +272,14 @@ async def test_a_service_that_comes_and_goes_in_the_middle_of_an_upload_does_not
     intake = RemoteIntake(link, tmp_path / "spool" / "incoming")
     await link.start(5.0)
     content = os.urandom(4 * INLINE_LIMIT)
-    writer = intake.writer("01LONG")
+    writer = intake.writer("010000000000000000000010NG")
     await writer.write(content[: 2 * INLINE_LIMIT])
     await socket.down()
     await soon(lambda: not link.connected)
     await writer.write(content[2 * INLINE_LIMIT :])
     await socket.up()
-    await writer.commit(envelope(queue_id="01LONG", size=len(content)))
-    assert await read_all(spool.open("01LONG")) == content
+    await writer.commit(envelope(queue_id="010000000000000000000010NG", size=len(content)))
+    assert await read_all(spool.open("010000000000000000000010NG")) == content
     assert os.listdir(tmp_path / "spool" / "incoming") == []
     await intake.close()
 

@@ -24,7 +24,7 @@ from pillarbox.spool.service import ERRORS, intake_handlers
 from pillarbox.spool.settings import EmbeddedSettings
 
 LARGE = b"0123456789" * INLINE_LIMIT
-SENT = envelope(queue_id="01LARGE", size=len(LARGE))
+SENT = envelope(queue_id="0100000000000000000001ARGE", size=len(LARGE))
 
 
 def become(user: int, group: int) -> None:
@@ -65,7 +65,7 @@ def own(directory: Path, ready: int, stop: int) -> None:
         spool = await open_spool(settings)
         (message,) = await spool.list(Filter(), 0.0, 10)
         assert message.envelope == SENT
-        assert await read_all(spool.open("01LARGE")) == LARGE
+        assert await read_all(spool.open("0100000000000000000001ARGE")) == LARGE
         say("salvaged")
         await spool.close()
 
@@ -80,7 +80,7 @@ def submit(directory: Path) -> None:
         link = Link(directory / "run" / "s", errors=ERRORS)
         intake = RemoteIntake(link, incoming)
         await link.start(20.0)
-        writer = intake.writer("01LARGE")
+        writer = intake.writer("0100000000000000000001ARGE")
         await writer.write(LARGE[:1_000_000])
         await writer.write(LARGE[1_000_000:])
         await writer.commit(SENT)
@@ -90,7 +90,7 @@ def submit(directory: Path) -> None:
 
     asyncio.run(main())
     refused("list", os.listdir, incoming)
-    refused("content", os.open, directory / "spool" / "content" / "01LARGE", os.O_RDONLY)
+    refused("content", os.open, directory / "spool" / "content" / "0100000000000000000001ARGE", os.O_RDONLY)
     refused("database", os.open, directory / "spool" / "spool.db", os.O_RDONLY)
     refused("replace", os.rename, incoming, directory / "spool" / "other")
 

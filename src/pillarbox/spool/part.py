@@ -17,21 +17,19 @@ import asyncio
 import contextlib
 import errno
 import os
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from pillarbox.message.envelope import Envelope
+from pillarbox.message.envelope import Envelope, is_queue_id
 from pillarbox.spool.base import INLINE_LIMIT, Full, SpoolError, Unavailable
 
 GATHERED = 262_144
 """Octets that are written at once, about."""
 _FEW = 64  # chunks that go to the system as they are; more are joined first (IOV_MAX is 1,024)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_QUEUE_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 _SUFFIX = ".part"
 
 
@@ -49,7 +47,7 @@ class Adopter(Protocol):
 
 def file_name(queue_id: str) -> str:
     """The queue id as the name of a file: it may come from another process. Raises ValueError."""
-    if not _QUEUE_ID.fullmatch(queue_id):
+    if not is_queue_id(queue_id):
         raise ValueError("not a queue id")
     return queue_id
 

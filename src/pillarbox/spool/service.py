@@ -11,6 +11,10 @@ The hot verbs (commit, settle) answer with the store's own future, without a tas
 """
 
 import asyncio
+import itertools
+import math
+import operator
+import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -98,9 +102,43 @@ def _submitted(body: Any) -> Envelope:
         parse_mailbox(path)
     received_at: Any = envelope.received_at
     size: Any = envelope.size
-    if not isinstance(received_at, float | int) or not isinstance(size, int):
+    if not isinstance(received_at, float | int) or not isinstance(size, int) or not _has_possible_wishes(envelope):
         raise ValueError("an envelope that is none")
     return envelope
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOTIFY = frozenset(
+    ",".join(word for word, wanted in zip(("SUCCESS", "FAILURE", "DELAY"), wishes, strict=True) if wanted)
+    for wishes in itertools.product((True, False), repeat=3)
+) | {"NEVER"}
+_wishes = operator.attrgetter(
+    *("ret", "envid", "notify", "original_recipients", "hold_until", "deliver_by", "deliver_by_mode", "priority")
+)
+_NO_WISHES = ("", "", (), (), 0.0, 0.0, "", 0)
+
+
+def _has_possible_wishes(envelope: Envelope) -> bool:
+    """Whether the parameters' fields hold what the SMTP core can have read: ENVID and ORCPT become fields of a
+    report, the times and the priority decide what is lent when."""
+    if _wishes(envelope) == _NO_WISHES:  # nearly always
+        return True
+    texts: tuple[Any, ...] = (envelope.envid, *envelope.original_recipients)
+    wishes: tuple[Any, ...] = envelope.notify
+    numbers: tuple[Any, ...] = (envelope.hold_until, envelope.deliver_by)
+    priority: Any = envelope.priority
+    recipients = len(envelope.forward_paths)
+    return (
+        envelope.ret in ("", "FULL", "HDRS")
+        and envelope.deliver_by_mode in ("", "R", "N", "RT", "NT")
+        and all(isinstance(text, str) and len(text) <= LONGEST_TEXT and not _CONTROL.search(text) for text in texts)
+        and all(isinstance(wish, str) and wish in _NOTIFY for wish in wishes)
+        and len(wishes) in (0, recipients)
+        and len(envelope.original_recipients) in (0, recipients)
+        and all(isinstance(number, float | int) and math.isfinite(number) for number in numbers)
+        and isinstance(priority, int)
+        and -9 <= priority <= 9  # RFC 6710 4.1
+    )
 
 
 def outbox_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
