@@ -60,7 +60,7 @@ interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; install
 	tests/interop/run $(BIN)/python -m pytest tests/interop -m "not heavy" $(ARGS) $(MAYBE_EMPTY)
 
 interop-all: setup  ## interop with the heavy matrices; writes docs/reports/interop.md
-	tests/interop/install
+	tests/interop/install all
 	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
 
 fuzz: setup  ## Atheris over smtp, sasl and message (FUZZ_SECONDS each), then hypothesis, longer than in the tests

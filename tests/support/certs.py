@@ -29,10 +29,12 @@ class Issued:
 
 
 class Authority:
-    """Issues certificates into ``directory``; ``ca`` is the file with its own."""
+    """Issues certificates into ``directory``; ``ca`` is the file with its own. They last 90 days, and name ``crl`` (a
+    URI) as the place of the revocation list when there is one."""
 
-    def __init__(self, directory: Path, name: str = "Test Authority") -> None:
+    def __init__(self, directory: Path, name: str = "Test Authority", *, crl: str = "") -> None:
         self.directory = directory
+        self._crl = crl
         self.ca = directory / "ca.pem"
         self._issued = 0
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -48,7 +50,7 @@ class Authority:
         self,
         *names: str,
         not_before: datetime.timedelta = -DAY,
-        not_after: datetime.timedelta = 90 * DAY,
+        not_after: datetime.timedelta = 89 * DAY,
         client: bool = False,
     ) -> Issued:
         """A certificate for ``names`` (host names, or addresses such as ``127.0.0.1``; the first is the common name).
@@ -72,6 +74,9 @@ class Authority:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_identifier()), critical=False
         )
+        if self._crl:
+            place = x509.DistributionPoint([x509.UniformResourceIdentifier(self._crl)], None, None, None)
+            builder = builder.add_extension(x509.CRLDistributionPoints([place]), critical=False)
         return self._write(builder.sign(self._key, hashes.SHA256()), key)
 
     def _key_identifier(self) -> x509.SubjectKeyIdentifier:

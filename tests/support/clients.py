@@ -2,7 +2,7 @@
 
 ``CLIENTS`` has them by name; ``send(target, mail)`` returns what happened. A program that is absent skips the test
 with its reason (in CI it fails: there it must be present). Functions block; from a test with an event loop call them
-by ``asyncio.to_thread``.
+by ``asyncio.to_thread``. Jakarta Mail is not among them: it needs a JDK, so only the heavy tests have it.
 """
 
 import json
@@ -26,7 +26,11 @@ Security = Literal["starttls", "tls"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's port and how to sign in there (``user`` None: not at all) from ``source_address``."""
+    """A server's port and how to sign in there (``user`` None: not at all) from ``source_address``.
+
+    ``mechanism`` as registered; msmtp, curl and Nodemailer know others than PLAIN. ``password`` is an
+    access token for OAUTHBEARER and XOAUTH2. ``certificate`` and ``key`` are the client's own, for EXTERNAL.
+    """
 
     host: str
     port: int
@@ -35,6 +39,9 @@ class Target:
     password: str | None
     ca: Path
     source_address: str | None = None
+    mechanism: str = "PLAIN"
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,10 @@ class Sent:
 
 Client = Callable[[Target, Mail], Sent]
 
+_TOKEN = frozenset({"OAUTHBEARER", "XOAUTH2"})
+
 NODEMAILER = Path(__file__).parent.parent / "interop" / "nodemailer"
+JAKARTA = Path(__file__).parent.parent / "interop" / "jakarta" / "Send.java"
 
 
 def require(program: str) -> str:
@@ -205,7 +215,13 @@ def send_with_curl(target: Target, mail: Mail) -> Sent:
     for forward_path in mail.forward_paths:
         command += ["--mail-rcpt", forward_path]
     if target.user is not None:
-        command += ["--user", f"{target.user}:{target.password}", "--login-options", "AUTH=PLAIN"]
+        command += ["--login-options", f"AUTH={target.mechanism}"]
+        if target.mechanism in _TOKEN:
+            command += ["--user", target.user, "--oauth2-bearer", target.password or ""]
+        else:
+            command += ["--user", f"{target.user}:{target.password}"]
+    if target.certificate is not None:
+        command += ["--cert", str(target.certificate), "--key", str(target.key)]
     if target.source_address:
         command += ["--interface", target.source_address]
     return _run(command, mail)
@@ -220,7 +236,9 @@ def send_with_msmtp(target: Target, mail: Mail) -> Sent:
         f"tls_trust_file {target.ca}",
     ]
     if target.user is not None:
-        lines += ["auth plain", f'user "{target.user}"', f'password "{target.password}"']
+        lines += [f"auth {target.mechanism.lower()}", f'user "{target.user}"', f'password "{target.password}"']
+    if target.certificate is not None:
+        lines += [f"tls_cert_file {target.certificate}", f"tls_key_file {target.key}"]
     if target.source_address:
         lines.append(f"source_ip {target.source_address}")
     configuration = mail.path.with_name("msmtprc")
@@ -265,8 +283,8 @@ def _from_mbox(octets: bytes) -> bytes:
     return b"\r\n".join([*head, *body, b""])
 
 
-def send_with_nodemailer(target: Target, mail: Mail) -> Sent:
-    """Nodemailer, the Node.js library."""
+def send_with_nodemailer(target: Target, mail: Mail, dsn: dict[str, object] | None = None) -> Sent:
+    """Nodemailer, the Node.js library; ``dsn`` is its own option of that name."""
     if not (NODEMAILER / "node_modules" / "nodemailer").is_dir():
         missing("nodemailer is not installed; `make interop` installs it")
     order = {
@@ -281,8 +299,31 @@ def send_with_nodemailer(target: Target, mail: Mail) -> Sent:
         "to": mail.forward_paths,
         "message": str(mail.path),
         "milliseconds": SECONDS * 1000,
+        "oauth2": target.mechanism in _TOKEN,
+        "dsn": dsn,
     }
     return _run([require("node"), str(NODEMAILER / "send.js")], mail, json.dumps(order).encode())
+
+
+def send_with_jakarta_mail(target: Target, mail: Mail, **properties: str) -> Sent:
+    """Jakarta Mail, the Java library; ``properties`` of its SMTP provider, such as ``chunksize``."""
+    jars = [Path("/usr/share/java", name) for name in ("jakarta-mail.jar", "jakarta-activation.jar")]
+    if not all(jar.exists() for jar in jars):
+        missing("Jakarta Mail is not installed; `make interop-all` installs it on Debian")
+    order = {
+        "host": target.host,
+        "port": str(target.port),
+        "security": target.security,
+        "ca": str(target.ca),
+        "user": target.user or "",
+        "password": target.password or "",
+        "from": mail.reverse_path,
+        "to": ",".join(mail.forward_paths),
+        "message": str(mail.path),
+        **{f"mail.smtp.{key}": value for key, value in properties.items()},
+    }
+    arguments = [f"{key}={value}" for key, value in order.items()]
+    return _run([require("java"), "-cp", ":".join(map(str, jars)), str(JAKARTA), *arguments], mail)
 
 
 CLIENTS: dict[str, Client] = {
