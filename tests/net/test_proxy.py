@@ -24,7 +24,10 @@ TAKEN = [
     (b"PROXY TCP4 192.0.2.1 10.0.0.5 40000 465\r\n", ("192.0.2.1", 40_000)),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", ("255.255.255.255", 65_535)),
     (b"PROXY TCP6 2001:db8::7 ::1 40000 465\r\n", ("2001:db8::7", 40_000)),
-    (b"PROXY TCP6 " + b" ".join([b":".join([b"ffff"] * 8)] * 2) + b" 65535 65535\r\n", (":".join(["ffff"] * 8), 65535)),
+    (
+        b"PROXY TCP6 " + b" ".join([b":".join([b"ffff"] * 8)] * 2) + b" 65535 65535\r\n",
+        (":".join(["ffff"] * 8), 65535),
+    ),
     (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", ("::ffff:c000:201", 1)),
     (b"PROXY UNKNOWN\r\n", None),
     (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
@@ -120,9 +123,7 @@ def test_any_octets_are_a_header_or_half_of_one_or_refused(octets: bytes) -> Non
         assert found.length <= len(octets)
 
 
-@given(
-    source=st.ip_addresses(), port=st.integers(0, 65_535), tlvs=st.lists(st.binary(max_size=40)), rest=st.binary()
-)
+@given(source=st.ip_addresses(), port=st.integers(0, 65_535), tlvs=st.lists(st.binary(max_size=40)), rest=st.binary())
 def test_what_a_proxy_writes_is_read_back(
     source: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, tlvs: list[bytes], rest: bytes
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.certs import Authority
 
+from pillarbox.net.preface import Proxies
 from pillarbox.net.stream import SmtpStream, listen
 from pillarbox.net.tls import ListenerTls, server_context
 from pillarbox.smtp.connection import Connection, Role
@@ -28,7 +29,12 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    *, hold: bool = False, switches: bool = False, tls: bool = False, authenticated: bool = True
+    *,
+    hold: bool = False,
+    switches: bool = False,
+    tls: bool = False,
+    authenticated: bool = True,
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[Served]:
     sock = socket.create_server(("127.0.0.1", 0))
     found = Served(sock.getsockname()[1])
@@ -41,7 +47,7 @@ async def served(
     def connection() -> Connection:
         return Connection(Role.SERVER, tls=tls, authenticated=authenticated, mechanisms=("PLAIN",))
 
-    server = await listen(sock, connection, keep, hold=hold, switches=switches)
+    server = await listen(sock, connection, keep, hold=hold, switches=switches, proxies=proxies)
     try:
         yield found
     finally:

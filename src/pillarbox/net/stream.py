@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from pillarbox.net import transport as transports
+from pillarbox.net.preface import Origin, Proxies
 from pillarbox.smtp.connection import NEED_DATA, Connection, Limits, LocalProtocolError, Role, Signal
 from pillarbox.smtp.events import Challenge, Command, Content, EndOfContent, Event
 from pillarbox.smtp.reply import Reply
@@ -108,7 +109,8 @@ class SmtpStream(asyncio.Protocol):
 
     __slots__ = (
         "_deadline", "_expired", "_failure", "_hold", "_loop", "_on_made", "_output", "_output_size", "_read_paused",
-        "_timer", "_tls", "_transport", "_unread", "_waiter", "_write_paused", "connection", "local", "peer",
+        "_timer", "_tls", "_transport", "_unread", "_waiter", "_write_paused", "connection", "local", "origin",
+        "peer",
     )  # fmt: skip
 
     def __init__(
@@ -117,9 +119,12 @@ class SmtpStream(asyncio.Protocol):
         *,
         on_made: "Callable[[SmtpStream], None] | None" = None,
         hold: bool = False,
+        origin: Origin | None = None,
     ) -> None:
-        """``on_made`` is called once the transport is there; ``hold``: nothing is read before shake_hands."""
+        """``on_made`` is called once the transport is there; ``hold``: nothing is read before shake_hands;
+        ``origin``: what a listed proxy said, whose client is our peer."""
         self.connection = connection
+        self.origin = origin
         self._on_made = on_made
         self._hold = hold
         self.peer: tuple[str, int] = ("", 0)
@@ -144,7 +149,8 @@ class SmtpStream(asyncio.Protocol):
         # aiofastnet's transports have all the methods of asyncio.Transport, but are no subclass of it
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        local = transport.get_extra_info("sockname")
+        peer = transport.get_extra_info("peername") if self.origin is None else self.origin.peer
         self.peer = (peer[0], peer[1]) if peer else ("", 0)
         self.local = (local[0], local[1]) if local else ("", 0)
         if self._hold:
@@ -435,12 +441,15 @@ async def listen(
     *,
     hold: bool,
     switches: bool,
+    proxies: Proxies | None = None,
 ) -> transports.Listening:
     """Accepts on a bound socket; ``on_stream`` gets each new stream, and owns it.
 
     ``connection`` makes each one's protocol state; ``hold``: read nothing until shake_hands (implicit TLS);
-    ``switches``: the TLS contexts to come pick their certificate by name.
+    ``switches``: the TLS contexts to come pick their certificate by name; ``proxies``: who must send a PROXY header.
     """
-    return await transports.listen(
-        sock, lambda: SmtpStream(connection(), on_made=on_stream, hold=hold), hold=hold, switches=switches
-    )
+
+    def make(origin: Origin | None) -> SmtpStream:
+        return SmtpStream(connection(), on_made=on_stream, hold=hold, origin=origin)
+
+    return await transports.listen(sock, make, hold=hold, switches=switches, proxies=proxies)

@@ -13,7 +13,10 @@ before the session asked for its handshake would then be taken for clear text, a
 So where certificates are switched and TLS comes first (``hold``), connections are accepted here: the protocol gets
 the bare socket as a ``Doorstep``, which reads nothing, and ``start_tls`` makes the loop's transport of it.
 
-MUST NOT IMPORT anything of ours.
+Where load balancers are listed, connections are accepted here too: the PROXY header is read off the socket
+(preface.py) before a transport, a Doorstep or TLS is made of it.
+
+MUST NOT IMPORT anything of ours but preface.
 """
 
 import asyncio
@@ -24,6 +27,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import aiofastnet
+
+from pillarbox.net.preface import Origin, Porter, Proxies
 
 SHUTDOWN_TIME = 2.0
 """Seconds for the peer to answer our close_notify before the connection is cut."""
@@ -49,15 +54,24 @@ class Listening(Protocol):
 
 
 async def listen(
-    sock: socket.socket, factory: Callable[[], asyncio.Protocol], *, hold: bool, switches: bool
+    sock: socket.socket,
+    factory: Callable[[Origin | None], asyncio.Protocol],
+    *,
+    hold: bool,
+    switches: bool,
+    proxies: Proxies | None = None,
 ) -> Listening:
-    """Accepts plain connections on a bound stream socket. ``hold``: nothing is read before start_tls."""
+    """Accepts plain connections on a bound stream socket. ``hold``: nothing is read before start_tls; ``proxies``:
+    who must send a PROXY header, whose origin the factory is given."""
     loop = asyncio.get_running_loop()
+    if proxies is not None:
+        arrivals = _Arrivals(loop, factory, hold=hold, switches=switches)
+        return _Doorkeeper(loop, sock, Porter(loop, proxies, arrivals.take).take)
     if switches and hold:
-        return _Doorkeeper(loop, sock, factory)
+        return _Doorkeeper(loop, sock, lambda sock: _put_on_doorstep(loop, sock, factory(None)))
     if switches:
-        return await loop.create_server(factory, sock=sock, backlog=BACKLOG)
-    return await aiofastnet.create_server(loop, factory, sock=sock, backlog=BACKLOG)
+        return await loop.create_server(lambda: factory(None), sock=sock, backlog=BACKLOG)
+    return await aiofastnet.create_server(loop, lambda: factory(None), sock=sock, backlog=BACKLOG)
 
 
 async def open_connection(
@@ -159,6 +173,47 @@ class Doorstep(asyncio.Transport):
     abort = close
 
 
+def _put_on_doorstep(loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol) -> None:
+    protocol.connection_made(Doorstep(loop, sock, protocol))
+
+
+class _Arrivals:
+    """Makes of sockets whose header was read what the other kinds of listener make of theirs."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[Origin | None], asyncio.Protocol],
+        *,
+        hold: bool,
+        switches: bool,
+    ) -> None:
+        self._loop = loop
+        self._factory = factory
+        self._hold = hold
+        self._switches = switches
+        self._making: set[asyncio.Task[Any]] = set()
+
+    def take(self, sock: socket.socket, origin: Origin | None) -> None:
+        """The socket is ours; it ends as a transport or closed."""
+        if self._switches and self._hold:
+            _put_on_doorstep(self._loop, sock, self._factory(origin))
+            return
+        task = self._loop.create_task(self._make(sock, origin))
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+
+    async def _make(self, sock: socket.socket, origin: Origin | None) -> None:
+        protocol = self._factory(origin)
+        try:
+            if self._switches:
+                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            else:
+                await aiofastnet.connect_accepted_socket(self._loop, lambda: protocol, sock)
+        except OSError:  # the peer is gone already
+            sock.close()
+
+
 def _name_of(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
@@ -172,16 +227,16 @@ _PAUSE = 1.0
 
 
 class _Doorkeeper:
-    """Accepts, and puts each connection on a Doorstep."""
+    """Accepts, and hands each connection's socket on; it is its taker's."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, factory: Callable[[], asyncio.Protocol]
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[socket.socket], None]
     ) -> None:
         sock.setblocking(False)
         sock.listen(BACKLOG)
         self._loop = loop
         self._sock = sock
-        self._factory = factory
+        self._take = take
         self._again: asyncio.TimerHandle | None = None
         self._closed = False
         self._watch()
@@ -203,8 +258,7 @@ class _Doorkeeper:
                 self._again = self._loop.call_later(_PAUSE, self._watch)
                 return
             sock.setblocking(False)
-            protocol = self._factory()
-            protocol.connection_made(Doorstep(self._loop, sock, protocol))
+            self._take(sock)
 
     def close(self) -> None:
         if self._closed:
