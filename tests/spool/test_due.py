@@ -107,11 +107,11 @@ async def test_a_lease_costs_what_it_lends_whatever_waits_in_whatever_priority(t
         now = spool.owner.clock()
         leased = await spool.lease(now, 20, frozenset({"deep.example"}))
         assert {lease.envelope.queue_id for lease in leased} == {each.queue_id for each in plain}
-        assert sum(counted) < 50_000
+        assert sum(counted) < 10_000
         for lease in leased:
             await spool.settle(lease, settlement(lease, Deferred("451", "hop", now + 7_200.0)))
         counted.clear()
         (first,) = await spool.lease(now, 1)
         assert first.envelope.priority == 9
         assert len(first.recipients) == 1_000
-        assert sum(counted) < 100_000, "its 1,000 recipients, not 119,000"
+        assert sum(counted) < 60_000, "its 1,000 recipients, not 119,000"
