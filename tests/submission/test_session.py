@@ -275,7 +275,7 @@ async def test_refusal_that_waits_for_the_end_of_content_holds_no_header(tmp_pat
         transaction = session._transaction
         assert transaction is not None
         await transaction.add_content(b"From: bea@example.org\r\n" + b"X: y\r\n" * 40_000 + b"\r\n")
-        refusal = transaction._content_refusal
+        refusal = transaction.content_refusal
         assert refusal is not None
         assert (refusal.__traceback__, refusal.__context__, refusal.__cause__) == (None, None, None)
         assert not transaction._header

@@ -99,6 +99,9 @@ TOO_MANY_FAILURES: Final = Reply(421, ("Too many failed sign-ins, closing the co
 TOO_MANY_COMMANDS: Final = Reply(421, ("Too many commands before a sign-in, closing the connection",), "4.7.0")
 """A session that says much and never signs in."""
 
+NOTHING_SENT: Final = Reply(421, ("Too many commands without a message, closing the connection",), "4.7.0")
+"""Who has signed in says much and sends nothing."""
+
 # --- the transaction
 
 SENDER_OK: Final = Reply(250, ("Sender ok",), "2.1.0")
@@ -134,6 +137,12 @@ LEADING_NUL: Final = Reply(554, ("A line of the message begins with NUL",), "5.6
 TOO_BIG: Final = Reply(552, ("The message is bigger than this server accepts",), "5.3.4")
 """Content over the limit, found while it came."""
 
+LOOP: Final = Reply(554, ("The message has passed too many servers already: a mail loop",), "5.4.6")
+"""More Received fields than any honest way has (RFC 5321 6.3)."""
+
+HOLD_AFTER_DELIVERY: Final = Reply(501, ("The message would be released after the time to deliver it by",), "5.5.4")
+"""MAIL with HOLDFOR or HOLDUNTIL later than BY (RFC 4865, RFC 2852)."""
+
 HEADER_TOO_BIG: Final = Reply(554, ("The message's header is too big",), "5.6.0")
 """No end of the header within its ceiling."""
 
@@ -141,6 +150,16 @@ HEADER_TOO_BIG: Final = Reply(554, ("The message's header is too big",), "5.6.0"
 def line_too_long(limit: int) -> Reply:
     """A line of content over ``max_text_line`` octets."""
     return Reply(554, (f"A line of the message is longer than {limit} octets",), "5.6.0")
+
+
+def hold_too_long(limit: float) -> Reply:
+    """MAIL with HOLDFOR or HOLDUNTIL beyond ``max_hold`` (RFC 4865 4)."""
+    return Reply(501, (f"A message is held for {limit:.0f} seconds at most",), "5.5.4")
+
+
+def chunk_received(size: int) -> Reply:
+    """BDAT that is not the last (RFC 3030 2): the octets are here, nothing is promised yet."""
+    return Reply(250, (f"{size} octets received",), "2.0.0")
 
 
 def queued(queue_id: str) -> Reply:

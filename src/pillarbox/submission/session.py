@@ -17,13 +17,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pillarbox.directory.base import Identity
-from pillarbox.message.envelope import Envelope, queue_id
+from pillarbox.message.envelope import queue_id
 from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
 from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
     Auth,
+    Chunk,
     ConnectionClosed,
-    Content,
     Data,
     EndOfContent,
     Hello,
@@ -36,32 +36,30 @@ from pillarbox.smtp.events import (
     StartTls,
     Verify,
 )
-from pillarbox.smtp.hints import SIGN_IN_FIRST
 from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies, rights
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.authentication import Asker, authenticate
+from pillarbox.submission.reception import receive, tell_accepted
+from pillarbox.submission.refusals import REFUSED, Refusals
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Plan, Services, Site
+from pillarbox.submission.terms import agree
 from pillarbox.submission.transaction import Origin, Transaction, refusal_of
-from pillarbox.telemetry.counters import counter, histogram
+from pillarbox.telemetry.counters import counter
 from pillarbox.telemetry.events import get_logger
 
 SESSIONS = counter("sessions_total", "Sessions opened", labels=("listener",))
-ACCEPTED = counter("messages_accepted_total", "Messages that got their 250", labels=("site",))
-ACCEPTED_OCTETS = counter("accepted_octets_total", "Octets of accepted content", labels=("site",))
-REFUSED = counter("replies_refused_total", "Replies 4yz and 5yz given", labels=("code",))
-COMMIT = histogram(
-    "accept_seconds",
-    "From the end of content to the 250",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
 
 MAX_SIGN_IN_FAILURES = 5
 """Failed sign-ins in one session before it is closed; mail programs try each mechanism with the same password."""
 
 MAX_COMMANDS_BEFORE_SIGN_IN = 50
 """Commands, good or bad, before a sign-in; a mail program says six. A stranger's flood costs no more than these."""
+
+MAX_COMMANDS_WITHOUT_MESSAGE = 1000
+"""Commands of who has signed in, good or bad, until a message is accepted; new recipients are not counted, which
+have limits of their own. NOOP, RSET and HELP in an endless row end here."""
 
 TURN = 64
 """Commands after which a session that has more in its buffer lets the others have their turn."""
@@ -76,12 +74,14 @@ class Session:
         "_commands",
         "_draining",
         "_failures",
+        "_fruitless",
         "_hello",
         "_log",
         "_messages",
         "_on_signed_in",
         "_opened_at",
         "_plan",
+        "_refusals",
         "_services",
         "_site",
         "_stream",
@@ -114,6 +114,8 @@ class Session:
         self._messages = 0
         self._failures = 0
         self._commands = 0
+        self._fruitless = 0
+        self._refusals = Refusals()
         self._closing = False
         self._draining = False
         self._on_signed_in = on_signed_in
@@ -156,7 +158,8 @@ class Session:
             await self._end_transaction()
             await self._stream.close()
             seconds = round(self._services.now() - self._opened_at, 3)
-            self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages)
+            more = {"unlogged": self._refusals.unlogged} if self._refusals.unlogged else {}
+            self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
 
     async def _converse(self) -> str:
         """Returns how the session ended, in words."""
@@ -186,8 +189,9 @@ class Session:
     async def _next_command(self) -> None:
         stream = self._stream
         self._commands += 1
-        if self.identity is None and self._commands > MAX_COMMANDS_BEFORE_SIGN_IN:
-            raise Refused(replies.TOO_MANY_COMMANDS, "too many commands before a sign-in", closes=True)
+        self._fruitless += 1
+        if self._fruitless > MAX_COMMANDS_BEFORE_SIGN_IN:
+            self._check_fruitless()
         if self._commands % TURN == 0:
             await asyncio.sleep(0)
         stream.set_deadline(self._time_allowed())
@@ -197,6 +201,12 @@ class Session:
         if self._draining and self._transaction is None:
             raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
         await _COMMANDS[type(event)](self, event)
+
+    def _check_fruitless(self) -> None:
+        if self.identity is None:
+            raise Refused(replies.TOO_MANY_COMMANDS, "too many commands before a sign-in", closes=True)
+        if self._fruitless > MAX_COMMANDS_WITHOUT_MESSAGE:
+            raise Refused(replies.NOTHING_SENT, "too many commands without a message", closes=True)
 
     def _time_allowed(self) -> float:
         """Seconds for the next command: whoever has not signed in has one budget for the whole session."""
@@ -229,6 +239,7 @@ class Session:
                 raise Refused(replies.TOO_MANY_FAILURES, "too many failures in one session", closes=True) from None
             raise
         self.identity = identity
+        self._fruitless = 0
         self._on_signed_in(self)
         self._log = self._log.bind(login=identity.login)
         self._log.info("signin.succeeded", mechanism=event.mechanism, site=self._site.settings.name)
@@ -243,10 +254,13 @@ class Session:
             raise refusal_of(refusal)
         rights.check_reverse_path(identity, reverse_path, smtputf8=parameters.smtputf8)
         now = self._services.now()
+        terms = agree(parameters, now, self._site.settings.max_hold)
+        await self._end_transaction()  # of one whose chunk was refused
         self._transaction = Transaction(
             identity=identity,
             reverse_path=reverse_path,
             parameters=parameters,
+            terms=terms,
             queue_id=queue_id(now, self._services.random(10)),
             now=now,
             site=self._site.settings,
@@ -261,9 +275,11 @@ class Session:
     async def _on_rcpt(self, event: Rcpt) -> None:
         transaction = self._open_transaction()
         forward_path = str(event.forward_path)
-        if transaction.add_recipient(forward_path) and not await self._take_quota(transaction.identity):
-            del transaction.forward_paths[forward_path]
-            raise Refused(replies.OVER_QUOTA, "over the hourly quota of recipients")
+        if transaction.add_recipient(forward_path, event.parameters):
+            if not await self._take_quota(transaction.identity):
+                del transaction.forward_paths[forward_path]
+                raise Refused(replies.OVER_QUOTA, "over the hourly quota of recipients")
+            self._fruitless -= 1
         self._stream.send(replies.RECIPIENT_OK)
 
     async def _take_quota(self, identity: Identity) -> bool:
@@ -281,19 +297,22 @@ class Session:
         transaction = self._open_transaction()
         if not transaction.forward_paths:
             raise Refused(replies.NO_RECIPIENTS, "DATA without a recipient")
-        stream = self._stream
-        stream.send(replies.START_CONTENT)
-        deadline = self._site.settings.data_timeout
-        stream.set_deadline(deadline)
-        event = await stream.next_event()
-        while isinstance(event, Content):
-            await transaction.add_content(event.octets)
-            stream.set_deadline(deadline)
-            event = await stream.next_event()
-        if not isinstance(event, EndOfContent):
+        self._stream.send(replies.START_CONTENT)
+        await self._take_content(transaction)
+
+    async def _on_chunk(self, _: Chunk) -> None:
+        await self._take_content(self._open_transaction())
+
+    async def _take_content(self, transaction: Transaction) -> None:
+        end = await receive(self._stream, transaction, self._site.settings)
+        if isinstance(end, EndOfContent):
+            await self._finish(transaction, end)
+        elif end is None:
             self._closing = True  # the peer left inside the content: nothing was promised
-            return
-        await self._finish(transaction, event)
+        elif transaction.content_refusal is not None:
+            await self._give_up(transaction.content_refusal)
+        else:
+            self._stream.send(replies.chunk_received(end.size))
 
     async def _finish(self, transaction: Transaction, end: EndOfContent) -> None:
         """Commits and answers: the 250 is sent after commit has returned, never before (R6)."""
@@ -303,28 +322,18 @@ class Session:
         try:
             envelope = await transaction.commit(end)
         except Refused as refused:
-            self._refuse(refused)  # while the transaction is there, so that the line has its queue id
-            await self._end_transaction()
+            await self._give_up(refused)
             return
         self._transaction = None
-        seconds = loop.time() - began
-        COMMIT.observe(seconds)
-        self._accepted(envelope, seconds)
+        self._messages += 1
+        self._fruitless = 0
+        self._refusals.forget()
+        tell_accepted(self._log, envelope, loop.time() - began)
         self._stream.send(replies.queued(envelope.queue_id))
 
-    def _accepted(self, envelope: Envelope, seconds: float) -> None:
-        site = envelope.site
-        self._messages += 1
-        ACCEPTED.add(1, site)
-        ACCEPTED_OCTETS.add(envelope.size, site)
-        self._log.info(
-            "message.accepted",
-            queue_id=envelope.queue_id,
-            reverse_path=envelope.reverse_path,
-            recipients=len(envelope.forward_paths),
-            size=envelope.size,
-            seconds=round(seconds, 4),
-        )
+    async def _give_up(self, refused: Refused) -> None:
+        self._refuse(refused)  # while the transaction is there, so that the line has its queue id
+        await self._end_transaction()
 
     async def _on_reset(self, _: Reset) -> None:
         await self._end_transaction()
@@ -385,24 +394,13 @@ class Session:
             await transaction.abandon()
 
     def _refuse(self, refused: Refused) -> None:
-        REFUSED.add(1, str(refused.reply.code))
-        if refused.reply is not replies.SIGN_IN_FAILED:  # signin.failed has told it already
-            self._log.info("command.refused", code=refused.reply.code, reason=refused.reason, **self._message())
+        self._refusals.refused(self._log, refused, self._message())
         self._stream.send(refused.reply)
         self._closing = self._closing or refused.closes
 
     def _on_protocol_error(self, error: RemoteProtocolError) -> None:
         hint = error.reply_hint or replies.OUR_FAULT
-        octets = error.octets[:200].decode("ascii", "backslashreplace")
-        if error.tls_hello:
-            self._log.warning(
-                "session.tls_hello", hint="the client speaks TLS from the start: it belongs on the submissions port"
-            )
-        elif hint is SIGN_IN_FIRST:  # nothing is broken: somebody who did not sign in got nothing (R1)
-            self._log.info("command.refused", code=hint.code, reason="not signed in", octets=octets)
-        else:
-            self._log.info("protocol.broken", reason=str(error), octets=octets, **self._message())
-        REFUSED.add(1, str(hint.code))
+        self._refusals.broken(self._log, error, hint, self._message())
         self._stream.send(hint)
         self._closing = self._closing or error.fatal
 
@@ -423,6 +421,7 @@ _COMMANDS: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
     Mail: Session._on_mail,
     Rcpt: Session._on_rcpt,
     Data: Session._on_data,
+    Chunk: Session._on_chunk,
     Reset: Session._on_reset,
     Noop: Session._on_noop,
     Help: Session._on_help,

@@ -1,8 +1,10 @@
 """What a site and its listeners need to know; made by config, never read from a file here."""
 
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 
@@ -34,11 +36,29 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+Network = IPv4Network | IPv6Network
+
+
+def in_networks(address: str, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks; IPv4 inside IPv6 (RFC 4291 2.5.5.2) is IPv4, a zone is dropped.
+    What is no address is in none."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
+
+
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One site. Sizes in octets, times in seconds.
 
     ``max_text_line`` is the longest line of content accepted, with CRLF (RFC 5321 says 1000; web programs send more).
+    ``proxy_from``: peers that must begin with a PROXY header; sites that share an address agree.
+    ``disabled_extensions`` are EHLO keywords that are not offered; ``max_hold`` is how long a sender may have a
+    message held (FUTURERELEASE). ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for all.
     """
 
     name: str
@@ -57,8 +77,17 @@ class SiteSettings:
     failed_sign_in_time: float = 1.0
     max_sessions: int = 20_000
     max_sessions_per_address: int = 200
+    max_unauthenticated_sessions: int = 2_000
+    max_unauthenticated_sessions_per_address: int = 50
+    max_handshakes: int = 500
+    max_handshakes_per_address: int = 20
     max_delayed_sessions: int = 500
     max_delayed_sessions_per_address: int = 10
     idle_timeout: float = 300.0
     unauthenticated_timeout: float = 60.0
+    handshake_timeout: float = 15.0
     data_timeout: float = 180.0
+    proxy_from: tuple[Network, ...] = ()
+    data_total_timeout: float = 3600.0
+    disabled_extensions: tuple[str, ...] = ()
+    max_hold: float = 2_592_000.0

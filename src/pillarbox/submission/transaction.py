@@ -5,7 +5,7 @@ whole; then rights are checked once more and the content flows on: up to INLINE_
 at once, more goes to the spool in chunks.
 
 STANDARDS
-    RFC 5321 3.3, RFC 6409 8, RFC 6531.
+    RFC 5321 3.3 and 6.3 (loops), RFC 6409 8, RFC 6531, RFC 3030 (BINARYMIME), RFC 3461 4 (DSN), RFC 8689 5.
 
 ERRORS
     Refused; spool errors become 451 or 452 replies here.
@@ -17,13 +17,17 @@ from pillarbox.directory.base import Identity
 from pillarbox.message.date import date_time
 from pillarbox.message.envelope import Envelope
 from pillarbox.message.fixup import complete, message_id
-from pillarbox.message.header import MAX_HEADER_SIZE, find_header_end, needs_smtputf8, parse
+from pillarbox.message.header import MAX_HEADER_SIZE, Header, find_header_end, needs_smtputf8, parse
 from pillarbox.message.received import protocol_keyword, received
-from pillarbox.smtp.events import Defect, EndOfContent, MailParameters
+from pillarbox.smtp.events import Body, Defect, EndOfContent, MailParameters, RcptParameters
 from pillarbox.spool.base import INLINE_LIMIT, ContentWriter, Full, Intake, SpoolError
 from pillarbox.submission import replies, rights
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.settings import SiteSettings
+from pillarbox.submission.terms import NO_TERMS, Terms
+
+MAX_RECEIVED = 100
+"""Received fields that a submitted message may have; more is a loop (RFC 5321 6.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class Transaction:
     """See the module's text."""
 
     __slots__ = (
+        "_asked",
         "_chunks",
-        "_content_refusal",
         "_header",
         "_header_done",
         "_held",
@@ -58,7 +62,11 @@ class Transaction:
         "_origin",
         "_site",
         "_stored",
+        "_terms",
+        "_tls_optional",
         "_writer",
+        "content_refusal",
+        "content_until",
         "forward_paths",
         "identity",
         "needs_smtputf8",
@@ -78,14 +86,19 @@ class Transaction:
         site: SiteSettings,
         origin: Origin,
         intake: Intake,
+        terms: Terms = NO_TERMS,
     ) -> None:
         """MAIL was accepted. ``now``: seconds since the epoch, for the trace field and Date."""
         self.identity = identity
         self.reverse_path = reverse_path
         self.parameters = parameters
         self.queue_id = queue_id
-        self.forward_paths: dict[str, None] = {}
+        self.forward_paths: dict[str, RcptParameters] = {}
+        self.content_until: float | None = None  # on the loop's clock, once content began to come
         self.needs_smtputf8 = False
+        self._asked = False  # by a RCPT, for something that the envelope carries for each
+        self._terms = terms
+        self._tls_optional = False
         self._now = now
         self._site = site
         self._origin = origin
@@ -96,20 +109,22 @@ class Transaction:
         self._held = 0
         self._stored = 0
         self._writer: ContentWriter | None = None
-        self._content_refusal: Refused | None = None
+        self.content_refusal: Refused | None = None
 
-    def add_recipient(self, forward_path: str) -> bool:
-        """Whether it is a new one; a forward path given twice is kept once. Raises Refused."""
+    def add_recipient(self, forward_path: str, parameters: RcptParameters) -> bool:
+        """Whether it is a new one; a forward path given twice is kept as it was given first. Raises Refused."""
         if forward_path in self.forward_paths:
             return False
         if len(self.forward_paths) >= self._site.max_recipients:
             raise Refused(replies.TOO_MANY_RECIPIENTS, f"more than {self._site.max_recipients} recipients")
-        self.forward_paths[forward_path] = None
+        self.forward_paths[forward_path] = parameters
+        if parameters.notify or parameters.original_recipient:
+            self._asked = True
         return True
 
     async def add_content(self, octets: bytes) -> None:
         """Takes a chunk. What leads to a refusal is kept for the end of the content; the rest is then dropped."""
-        if self._content_refusal is not None:
+        if self.content_refusal is not None:
             return
         try:
             if not self._header_done:
@@ -127,22 +142,11 @@ class Transaction:
         """The content is whole: durable when this returns. Raises Refused."""
         if end.defects:
             raise self._defect(end.defects)
-        if not self._header_done and self._content_refusal is None:
+        if not self._header_done and self.content_refusal is None:
             self._finish_without_body()
-        if self._content_refusal is not None:
-            raise self._content_refusal
-        envelope = Envelope(
-            queue_id=self.queue_id,
-            reverse_path=self.reverse_path,
-            forward_paths=tuple(self.forward_paths),
-            received_at=self._now,
-            size=self._stored + self._held,
-            eight_bit=end.eight_bit,
-            smtputf8=self.needs_smtputf8,
-            login=self.identity.login,
-            site=self._site.name,
-            session_id=self._origin.session_id,
-        )
+        if self.content_refusal is not None:
+            raise self.content_refusal
+        envelope = self._envelope(end)
         try:
             if self._writer is None:
                 chunks = self._chunks
@@ -154,6 +158,35 @@ class Transaction:
         except SpoolError as error:
             raise refusal_of(error) from error
         return envelope
+
+    def _envelope(self, end: EndOfContent) -> Envelope:
+        parameters, terms = self.parameters, self._terms
+        asked = tuple(self.forward_paths.values()) if self._asked else ()
+        notify = tuple([each.notify for each in asked])
+        originals = tuple([each.original_recipient for each in asked])
+        return Envelope(
+            queue_id=self.queue_id,
+            reverse_path=self.reverse_path,
+            forward_paths=tuple(self.forward_paths),
+            received_at=self._now,
+            size=self._stored + self._held,
+            eight_bit=end.eight_bit,
+            smtputf8=self.needs_smtputf8,
+            login=self.identity.login,
+            site=self._site.name,
+            session_id=self._origin.session_id,
+            binary=parameters.body is Body.BINARY_MIME,
+            ret=parameters.ret,
+            envid=parameters.envid,
+            notify=notify if any(notify) else (),
+            original_recipients=originals if any(originals) else (),
+            hold_until=terms.hold_until,
+            deliver_by=terms.deliver_by,
+            deliver_by_mode=parameters.deliver_by_mode if parameters.deliver_by is not None else "",
+            priority=parameters.priority or 0,
+            require_tls=parameters.require_tls,
+            tls_optional=self._tls_optional and not parameters.require_tls,  # RFC 8689 4.1: the parameter wins
+        )
 
     async def abandon(self) -> None:
         """The transaction ended without a commit. Never raises."""
@@ -167,7 +200,7 @@ class Transaction:
         """Keeps the refusal and nothing else: the frames behind an exception hold the header in all its parts, and
         the end of the content may be far."""
         refused.__context__ = refused.__cause__ = None
-        self._content_refusal = refused.with_traceback(None)
+        self.content_refusal = refused.with_traceback(None)
         self._chunks.clear()
         self._header = bytearray()
 
@@ -201,13 +234,14 @@ class Transaction:
         try:
             self._hold(self._completed(bytes(self._header)))
         except Refused as refused:
-            self._content_refusal = refused
+            self.content_refusal = refused
 
     def _completed(self, header: bytes) -> bytes:
         """The header with what RFC 6409 8 adds and takes away, after rights were checked. Raises Refused."""
         smtputf8 = self.parameters.smtputf8
         fields = parse(header)
         rights.check_header(self.identity, fields, smtputf8=smtputf8)
+        self._look_at(fields)
         self.needs_smtputf8 = smtputf8 and needs_smtputf8(header, self.reverse_path, *self.forward_paths)
         site, origin, paths = self._site, self._origin, self.forward_paths
         trace = received(
@@ -230,6 +264,13 @@ class Transaction:
             own_names=frozenset((site.name.encode(),)),
         )
 
+    def _look_at(self, header: Header) -> None:
+        """What other fields mean for the message. Raises Refused."""
+        fields = header.fields
+        if len(fields) > MAX_RECEIVED and sum([name == b"received" for name, _ in fields]) > MAX_RECEIVED:
+            raise Refused(replies.LOOP, f"more than {MAX_RECEIVED} Received fields")
+        self._tls_optional = _is_tls_optional(header)
+
     async def _spill(self) -> None:
         """Hands what is held to the spool."""
         if self._writer is None:
@@ -249,3 +290,8 @@ class Transaction:
         if Defect.LEADING_NUL in defects:
             return Refused(replies.LEADING_NUL, "a line that begins with NUL")
         return Refused(replies.BARE_LINE_END, "bare CR or LF in the content")
+
+
+def _is_tls_optional(header: Header) -> bool:
+    """TLS-Required: No, given once (RFC 8689 4): any other value, and a second one, say nothing."""
+    return [body.strip(b" \t").lower() for body in header.bodies(b"tls-required")] == [b"no"]
