@@ -365,6 +365,30 @@ def test_sites_that_share_an_address_must_agree_on_tls(line: str) -> None:
     assert len(parse(SITE + alone + ROUTE, HERE).sites) == 2
 
 
+def test_sites_that_share_an_address_must_agree_on_load_balancers() -> None:
+    """Their header comes before the site's name."""
+    ours = SITE + 'proxy_from = ["10.0.0.5", "192.0.2.0/28"]\n'
+    found = one(ours + second_site('submission = ["127.0.0.1:5587"]\n') + ROUTE)
+    assert "site[1].proxy_from: found other load balancers than in site" in found
+    same = second_site('submission = ["127.0.0.1:5587"]\nproxy_from = ["192.0.2.0/28", "10.0.0.5"]\n')
+    for site in parse(ours + same + ROUTE, HERE).sites:
+        assert {str(network) for network in site.proxy_from} == {"10.0.0.5/32", "192.0.2.0/28"}
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("0.0.0.0/0", "each of them may claim any address"),
+        ("10.0.0.0/15", "no network wider than /16"),
+        ("2001:db8::/47", "no network wider than /48"),
+        ("10.0.0.5/24", "expected an IP address or network"),
+        ("lb.example.org", "expected an IP address or network"),
+    ],
+)
+def test_load_balancers_are_listed_by_their_own_addresses(network: str, message: str) -> None:
+    assert message in one(SITE + f'proxy_from = ["{network}"]\n' + ROUTE)
+
+
 def test_an_address_cannot_be_both() -> None:
     found = broken(second_site('submissions = ["127.0.0.1:5587"]\n'))
     assert "expected one of STARTTLS and implicit TLS per address" in found

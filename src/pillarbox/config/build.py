@@ -92,10 +92,16 @@ def _site(table: SiteTable, base: Path) -> SiteSettings:
         failed_sign_in_time=table.failed_sign_in_time,
         max_sessions=table.max_sessions,
         max_sessions_per_address=table.max_sessions_per_address,
+        max_unauthenticated_sessions=table.max_unauthenticated_sessions,
+        max_unauthenticated_sessions_per_address=table.max_unauthenticated_sessions_per_address,
+        max_handshakes=table.max_handshakes,
+        max_handshakes_per_address=table.max_handshakes_per_address,
         max_delayed_sessions=table.max_delayed_sessions,
         max_delayed_sessions_per_address=table.max_delayed_sessions_per_address,
         idle_timeout=table.idle_timeout,
         unauthenticated_timeout=table.unauthenticated_timeout,
+        handshake_timeout=table.handshake_timeout,
+        proxy_from=tuple(table.proxy_from),
         data_timeout=table.data_timeout,
     )
 

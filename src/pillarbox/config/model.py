@@ -29,7 +29,7 @@ from pillarbox.config import values
 from pillarbox.delivery.settings import DeliverySettings
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.guard.settings import GuardSettings
-from pillarbox.submission.settings import Address, SiteSettings
+from pillarbox.submission.settings import Address, Network, SiteSettings
 
 _GUARD = GuardSettings()
 _LOCAL = LocalSettings()
@@ -76,6 +76,12 @@ IpAddress = Annotated[
     str,
     PlainValidator(values.parse_ip),
     WithJsonSchema({"type": "string", "format": "IP address", "examples": ["192.0.2.1"]}),
+]
+IpNetwork = Annotated[
+    Network,
+    PlainValidator(values.parse_network),
+    PlainSerializer(values.format_network),
+    WithJsonSchema({"type": "string", "format": "IP address or network", "examples": ["10.0.0.5", "192.0.2.0/28"]}),
 ]
 FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
 Text = Annotated[str, Field(min_length=1)]
@@ -194,9 +200,29 @@ class SiteTable(Table):
         "none", description="Whether clients are asked for a certificate. Per address."
     )
     client_ca: FilePath | None = Field(None, description="CA certificates that client certificates are checked with.")
+    proxy_from: list[IpNetwork] = Field(
+        [],
+        max_length=64,
+        description="Load balancers whose connections begin with a PROXY protocol header (1 or 2). Per address.",
+    )
     max_sessions: Count = Field(_SITE.max_sessions, description="Sessions of one worker at a time.")
     max_sessions_per_address: Count = Field(
         _SITE.max_sessions_per_address, description="Sessions of one client address at a time."
+    )
+    max_unauthenticated_sessions: Count = Field(
+        _SITE.max_unauthenticated_sessions,
+        description="Of these, sessions of one worker that have not signed in. From places where nobody signed in "
+        "lately the newest takes the place of the oldest.",
+    )
+    max_unauthenticated_sessions_per_address: Count = Field(
+        _SITE.max_unauthenticated_sessions_per_address,
+        description="The same, of one client address where nobody signed in lately.",
+    )
+    max_handshakes: Count = Field(
+        _SITE.max_handshakes, description="TLS handshakes of one worker at a time, counted as those before sign-in."
+    )
+    max_handshakes_per_address: Count = Field(
+        _SITE.max_handshakes_per_address, description="The same, of one client address where nobody signed in lately."
     )
     max_delayed_sessions: Count = Field(
         _SITE.max_delayed_sessions, description="Sessions kept waiting after a failed sign-in, in all."
@@ -208,6 +234,7 @@ class SiteTable(Table):
     unauthenticated_timeout: Time = Field(
         _SITE.unauthenticated_timeout, description="How long a client may take to sign in."
     )
+    handshake_timeout: Time = Field(_SITE.handshake_timeout, description="How long a TLS handshake may take.")
     data_timeout: Time = Field(_SITE.data_timeout, description="How long a client may pause within content.")
 
 

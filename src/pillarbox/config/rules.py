@@ -19,6 +19,9 @@ from pillarbox.config.model import AuthTable, FileTable, SiteTable, SmarthostTab
 from pillarbox.config.values import format_time, is_loopback
 from pillarbox.submission.settings import Address
 
+WIDEST_PROXIES = {4: 16, 6: 48}
+"""By IP version: the shortest prefix of a network of load balancers."""
+
 Broken = Iterator[tuple[KeyPath, str]]
 
 
@@ -102,6 +105,24 @@ def _disagreements(default: SiteTable, site: SiteTable, number: int, address: Ad
                 f'found {_text(ours)}; expected {_text(theirs)} as in site "{default.name}", which shares {address}: '
                 "SNI can only switch the certificate",
             )
+    if set(site.proxy_from) != set(default.proxy_from):
+        yield (
+            ("site", number, "proxy_from"),
+            f'found other load balancers than in site "{default.name}", which shares {address}; '
+            "expected the same: their header comes before the site's name",
+        )
+
+
+def _proxies(tables: FileTable) -> Broken:
+    """Whoever is listed may say that it is anybody: the guard, the limits and the log believe it."""
+    for number, site in enumerate(tables.site):
+        for place, network in enumerate(site.proxy_from):
+            if network.prefixlen < WIDEST_PROXIES[network.version]:
+                yield (
+                    ("site", number, "proxy_from", place),
+                    f'found "{network}"; expected the load balancers\' own addresses, '
+                    f"no network wider than /{WIDEST_PROXIES[network.version]}: each of them may claim any address",
+                )
 
 
 def _text(value: object) -> str:
@@ -126,7 +147,7 @@ def _site_keys(tables: FileTable) -> Broken:
             yield (*at, "client_ca"), 'found without client_certificates = "optional"; nobody would be asked for one'
         if site.tls_ciphers is not None and not _ciphers_known(site.tls_ciphers):
             yield (*at, "tls_ciphers"), f'found "{site.tls_ciphers}"; expected a cipher list that OpenSSL knows'
-        for key in ("idle_timeout", "unauthenticated_timeout", "data_timeout"):
+        for key in ("idle_timeout", "unauthenticated_timeout", "data_timeout", "handshake_timeout"):
             if getattr(site, key) < 1:
                 yield (*at, key), f'found {format_time(getattr(site, key))}; expected at least "1s"'
 
@@ -225,6 +246,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _listeners,
     _shared_addresses,
     _site_keys,
+    _proxies,
     _guard,
     _directories,
     _delivery,

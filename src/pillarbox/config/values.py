@@ -10,7 +10,7 @@ ERRORS
 import ipaddress
 import re
 
-from pillarbox.submission.settings import Address
+from pillarbox.submission.settings import Address, Network
 
 _SIZE = re.compile(r"([0-9]{1,15})[ ]?(B|KiB|MiB|GiB|TiB)?")
 _FACTORS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -116,6 +116,14 @@ def parse_ip(text: object) -> str:
         return _refuse_ip()
 
 
+def parse_network(text: object) -> Network:
+    """An IP address, or a network by its prefix length: "10.0.0.5", "192.0.2.0/28", "2001:db8::/64"."""
+    try:
+        return ipaddress.ip_network(text) if isinstance(text, str) else _refuse_network()
+    except ValueError:
+        return _refuse_network()
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is this machine by its very form; a name other than localhost is not resolved."""
     try:
@@ -126,6 +134,15 @@ def is_loopback(host: str) -> bool:
 
 def _refuse_ip() -> str:
     raise ValueError('expected an IP address such as "192.0.2.1"')
+
+
+def _refuse_network() -> Network:
+    raise ValueError('expected an IP address or network such as "10.0.0.5" or "192.0.2.0/28" (no bits set after it)')
+
+
+def format_network(network: Network) -> str:
+    """As people write it: a single address without its prefix length."""
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def _check_port(port: int) -> None:
