@@ -2,7 +2,7 @@
 
 import pytest
 
-from pillarbox.sasl import Challenge, ExchangeError, Failure, Success
+from pillarbox.sasl import Challenge, ExchangeError, Failure, PasswordCredentials, Success
 from pillarbox.sasl.login import LoginClient, LoginServer
 from pillarbox.sasl.plain import MAX_NAME, MAX_PASSWORD
 
@@ -12,7 +12,9 @@ PASSWORD = Challenge(b"Password:")
 
 def yielded(step: Challenge | Success | Failure) -> tuple[str, str, str]:
     assert isinstance(step, Success)
-    return step.credentials.authzid, step.credentials.authcid, step.credentials.password
+    credentials = step.credentials
+    assert isinstance(credentials, PasswordCredentials)
+    return credentials.authzid, credentials.authcid, credentials.password
 
 
 def test_the_prompts_are_exactly_these() -> None:

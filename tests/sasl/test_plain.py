@@ -2,7 +2,7 @@
 
 import pytest
 
-from pillarbox.sasl import Challenge, ExchangeError, Failure, Success
+from pillarbox.sasl import Challenge, ExchangeError, Failure, PasswordCredentials, Success
 from pillarbox.sasl.plain import MAX_NAME, MAX_PASSWORD, PlainClient, PlainServer
 
 
@@ -10,6 +10,7 @@ def read(response: bytes) -> tuple[str, str, str]:
     step = PlainServer().step(response)
     assert isinstance(step, Success)
     credentials = step.credentials
+    assert isinstance(credentials, PasswordCredentials)
     return credentials.authzid, credentials.authcid, credentials.password
 
 

@@ -12,8 +12,10 @@ ERRORS
     open_session raises NextHopUnavailable with the reason in words; the connection is closed then.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Final
 
 from pillarbox.delivery.attempt import Abilities, attempt, say
@@ -217,10 +219,12 @@ class _Setup:
             raise _Refused(f"4.7.0 the route signs in by {auth.mechanism}, the next hop offers {said}")
         secret = await self._secrets.get(auth)
         try:
-            mechanism = client_mechanism(auth.mechanism, auth.user, secret)
+            mechanism = client_mechanism(auth.mechanism, auth.user, secret, token_hex(16))
         except ValueError as error:
             raise _Refused(f"4.3.5 {error}") from None
         reply = await self._exchange(mechanism)
+        if reply.code == 235 and not mechanism.complete:
+            raise _Refused("4.7.0 the next hop says yes and has not proven that it knows the password")
         if reply.code != 235:
             self._secrets.forget(auth)
             _log.warning(
@@ -235,7 +239,8 @@ class _Setup:
             if isinstance(event, Reply):
                 return event
             try:
-                command = AuthResponse(mechanism.step(event.challenge))
+                # a proof takes as long as the server's iterations say: not on the loop
+                command = AuthResponse(await asyncio.to_thread(mechanism.step, event.challenge))
             except ExchangeError:
                 command = AuthCancelled()
         raise RemoteProtocolError("the sign-in does not end")

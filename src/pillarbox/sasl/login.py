@@ -57,6 +57,7 @@ class LoginClient:
     __slots__ = ("_responses",)
 
     name = "LOGIN"
+    complete = True
 
     def __init__(self, user: str, password: str) -> None:
         """Raises ValueError for what LOGIN cannot carry: an empty user or password, a NUL."""

@@ -3,13 +3,22 @@
 A server mechanism turns the exchange into credentials; whether they are right is for a directory to say. A client
 mechanism turns credentials into responses.
 
+    step = mechanism.step(initial_response_or_None)
+    Challenge     say it, and step() with the response
+    SecretWanted  fetch the secret of that name, then go on with its proceed(secret, nonce)
+    Success       the claim; a directory decides. With ``refusal``: should it say no, that challenge is said and its
+                  response awaited before the 535
+    Disproved     the proof does not fit the secret
+    Failure       not what the mechanism's exchange looks like
+
 STANDARDS
-    RFC 4422 (SASL), RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN).
+    RFC 4422 (SASL).
 
 ERRORS
     A server mechanism raises nothing: what is wrong is a Failure. A client mechanism raises ExchangeError.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +37,46 @@ class PasswordCredentials:
 
 
 Credentials = PasswordCredentials
-"""Every kind of credentials; tokens and SCRAM proofs join with their mechanisms."""
+"""What a directory's verify takes; each other kind has its own ability (directory/base.py)."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenCredentials:
+    """What XOAUTH2 and OAUTHBEARER yield: a bearer token, and the login that it is said to be of ("": the token
+    alone says it). Neither is in its repr."""
+
+    login: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ScramSecret:
+    """What a server keeps of a password for SCRAM-SHA-256 (RFC 5802 3): no password, but enough to play server."""
+
+    iterations: int
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ProvenCredentials:
+    """What SCRAM yields: whoever speaks has proven to know the password behind ``secret``."""
+
+    authcid: str
+    authzid: str
+    secret: ScramSecret
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CertificateClaim:
+    """What EXTERNAL yields: who to act as ("": whoever the certificate is). The certificate is the connection's."""
+
+    authzid: str
+
+
+Claim = PasswordCredentials | TokenCredentials | ProvenCredentials | CertificateClaim
+"""What an exchange ends with."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,9 +88,29 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The exchange is complete and yields credentials; nobody has checked them yet."""
+    """The exchange is complete and yields credentials; nobody has checked them yet.
 
-    credentials: Credentials
+    ``refusal``: the challenge that tells the client of a no before the reply does (RFC 7628 3.2.3); b"": none.
+    """
+
+    credentials: Claim
+    refusal: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretWanted:
+    """The exchange goes on once the secret of ``authcid`` is there: ``proceed(secret, nonce)``; the nonce is fresh,
+    printable ASCII without comma."""
+
+    authcid: str
+    proceed: Callable[[ScramSecret, str], Challenge]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Disproved:
+    """A well-formed exchange whose proof is wrong: a wrong password of ``authcid``, or a name that nobody has."""
+
+    authcid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +120,10 @@ class Failure:
     reason: str
 
 
+Step = Challenge | SecretWanted | Success | Disproved | Failure
+"""What follows a response."""
+
+
 class ExchangeError(Exception):
     """Client side: the server's challenge has no answer; cancel with ``*`` (RFC 4954 4). Names no octets."""
 
@@ -59,7 +131,7 @@ class ExchangeError(Exception):
 class ServerMechanism(Protocol):
     """One exchange, server side; a fresh object per AUTH."""
 
-    def step(self, response: bytes | None) -> Challenge | Success | Failure:
+    def step(self, response: bytes | None) -> Step:
         """Takes the client's response (None: AUTH came without an initial response) and says what follows."""
         ...
 
@@ -70,6 +142,11 @@ class ClientMechanism(Protocol):
     @property
     def name(self) -> str:
         """The registered name, upper case."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether a 235 can be believed now: False while the server has yet to prove that it knows the password."""
         ...
 
     def initial_response(self) -> bytes | None:

@@ -63,6 +63,7 @@ class PlainClient:
     __slots__ = ("_message", "_said")
 
     name = "PLAIN"
+    complete = True
 
     def __init__(self, user: str, password: str) -> None:
         """Raises ValueError for what PLAIN cannot carry: an empty user or password, a NUL."""

@@ -1,20 +1,47 @@
-"""XOAUTH2: a user name and an OAuth 2.0 access token in one response. Client role; the server's joins with tokens.
+"""XOAUTH2: a user name and an OAuth 2.0 access token in one response. Both roles.
 
 STANDARDS
     Google's and Microsoft's XOAUTH2 (their documentation of IMAP and SMTP); RFC 6750 for the token's alphabet.
 
 ERRORS
-    ExchangeError at a second challenge.
+    The server's step returns Failure, which names no octet received. The client raises ExchangeError at a second
+    challenge.
 
 Imports nothing but the room's own values.
 """
 
 import re
 
-from pillarbox.sasl.mechanism import ExchangeError
+from pillarbox.sasl.mechanism import Challenge, ExchangeError, Failure, Success, TokenCredentials
+from pillarbox.sasl.plain import MAX_NAME
+
+TOKEN = r"[A-Za-z0-9\-._~+/]+=*"  # noqa: S105  an alphabet (RFC 6750 2.1), no secret
+MAX_TOKEN = 8_192
+"""Octets of a token; RFC 7628 names no ceiling, ours fit a line of AUTH."""
 
 _USER = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
-_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_TOKEN = re.compile(TOKEN)
+_RESPONSE = re.compile(rb"user=([^\x00-\x1f\x7f]+)\x01auth=[Bb]earer (%s)\x01\x01" % TOKEN.encode())
+
+REFUSAL = b'{"status":"401","schemes":"bearer","scope":""}'
+
+
+class Xoauth2Server:
+    """ServerMechanism XOAUTH2."""
+
+    __slots__ = ()
+
+    def step(self, response: bytes | None) -> Challenge | Success | Failure:
+        """Reads ``user=NAME ^A auth=Bearer TOKEN ^A ^A``."""
+        if response is None:
+            return Challenge(b"")
+        found = _RESPONSE.fullmatch(response)
+        if found is None or len(found[1]) > MAX_NAME or len(found[2]) > MAX_TOKEN:
+            return Failure("XOAUTH2: not a user and a bearer token")
+        try:
+            return Success(TokenCredentials(found[1].decode(), found[2].decode()), REFUSAL)
+        except UnicodeDecodeError:
+            return Failure("XOAUTH2: the user name is not UTF-8")
 
 
 class Xoauth2Client:
@@ -23,6 +50,7 @@ class Xoauth2Client:
     __slots__ = ("_message", "_said")
 
     name = "XOAUTH2"
+    complete = True
 
     def __init__(self, user: str, token: str) -> None:
         """Raises ValueError for an empty user, one with controls, and what is no bearer token (RFC 6750 2.1)."""

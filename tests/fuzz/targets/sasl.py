@@ -5,8 +5,8 @@ INPUT
     none at all (AUTH without an initial response).
 
 INVARIANTS
-    A server mechanism returns Challenge, Success or Failure, and raises nothing. Success has credentials: a login
-    that is not empty, and no NUL in any text. A Failure's reason holds nothing of what was received.
+    A server mechanism returns a Step, and raises nothing. Success has credentials: of a password, a login that is
+    not empty, and no NUL in any text. A Failure's reason holds nothing of what was received.
     What PLAIN reads is what the client of the same name writes for it.
     A client mechanism answers or raises ExchangeError, and its text holds no secret.
 """
@@ -17,8 +17,12 @@ from typing import Final
 from pillarbox.sasl import (
     SERVER_MECHANISMS,
     Challenge,
+    Disproved,
     ExchangeError,
     Failure,
+    PasswordCredentials,
+    ScramSecret,
+    SecretWanted,
     client_mechanism,
 )
 
@@ -26,7 +30,8 @@ END: Final = b"\n--\n"
 ABSENT: Final = b"\0none"
 CLIENT: Final = 0x80
 _SERVERS: Final = sorted(SERVER_MECHANISMS)
-_CLIENTS: Final = ("PLAIN", "LOGIN", "XOAUTH2")
+_CLIENTS: Final = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "SCRAM-SHA-256")
+_STORED: Final = ScramSecret(4096, b"0123456789abcdef", bytes(32), bytes(32))
 _SECRET: Final = "s3cr3t-of-tim"
 
 
@@ -46,16 +51,21 @@ def _check_server(name: str, messages: list[bytes]) -> None:
     for message in messages:
         response = None if message == ABSENT else message
         step = mechanism.step(response)
+        if isinstance(step, SecretWanted):
+            step = step.proceed(_STORED, "nonce")
         if isinstance(step, Challenge):
             continue
+        if isinstance(step, Disproved):
+            return
         if isinstance(step, Failure):
             _check_reason(step.reason, messages)
             return
         credentials = step.credentials
-        assert credentials.authcid
         for each in dataclasses.fields(credentials):
             assert "\0" not in str(getattr(credentials, each.name))
-        if name == "PLAIN" and not credentials.authzid:
+        if isinstance(credentials, PasswordCredentials):
+            assert credentials.authcid
+        if name == "PLAIN" and isinstance(credentials, PasswordCredentials) and not credentials.authzid:
             assert client_mechanism(name, credentials.authcid, credentials.password).initial_response() == response
         return
 
@@ -70,7 +80,7 @@ def _check_reason(reason: str, messages: list[bytes]) -> None:
 
 
 def _check_client(name: str, messages: list[bytes]) -> None:
-    mechanism = client_mechanism(name, "tim", _SECRET)
+    mechanism = client_mechanism(name, "tim", _SECRET, "0123456789abcdef")
     try:
         mechanism.initial_response()
         for message in messages:
