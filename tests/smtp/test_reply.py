@@ -70,6 +70,11 @@ def test_text_of_any_octets_is_printable() -> None:
     assert decode_text("ü".encode()) == "ü"
 
 
+def test_what_turns_the_direction_of_text_is_a_control() -> None:
+    assert decode_text("a\u202eb\u2066c\u200fd".encode()) == "a?b?c?d"
+    assert Reply(550, ("a\u202eb",), "5.1.1").render() == b"550 5.1.1 a?b\r\n"
+
+
 def test_every_hint_has_a_status_of_its_class_and_fits_a_line() -> None:
     constants = [value for value in vars(hints).values() if isinstance(value, Reply)]
     assert len(constants) > 25

@@ -22,7 +22,8 @@ REPLY_LINE: Final = 512
 REPLY_LINES: Final = 128
 """Lines of one reply that we read: no server needs more, and a queue must have an end."""
 
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# also what turns the direction of the text behind it: a reply is shown to operators and in bounces
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 
@@ -114,7 +115,7 @@ class ReplyReader:
 
 
 def decode_text(octets: bytes) -> str:
-    """Reply text of any octets as printable text: UTF-8 where it is that, controls as "?"."""
+    """Reply text of any octets as text without controls: UTF-8 where it is that, controls as "?"."""
     text = octets.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else _CONTROLS.sub("?", text)
 

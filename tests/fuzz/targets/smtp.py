@@ -12,7 +12,7 @@ INVARIANTS
     How the network cuts the octets changes nothing: the same events, hints and content.
     What waits in memory is bounded by the ceilings of ``Limits``, whatever came.
     Client: ``next_event`` returns a reply, a challenge or the peer's end, or raises a fatal RemoteProtocolError
-    without a hint; a command is one line; each reply answers one command, but for 421; text of a reply is printable.
+    without a hint; a command is one line; each reply answers one command, but for 421; its text has no controls.
 """
 
 import re
@@ -66,6 +66,7 @@ NO_SIGN_IN: Final = 0x08  # the session refuses who signs in
 SOME_REFUSED: Final = 0x04  # every third command is refused
 AT_ONCE: Final = 0x02  # the client says all it has to say before it hears
 
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _OF_MAIL: Final = (Mail, Rcpt, Data, Chunk, Content, EndOfChunk, EndOfContent, Verify)
 _ONE_REPLY: Final = re.compile(rb"(?:([245][0-9]{2})-[^\r\n\0]*\r\n)*[2345][0-9]{2} [^\r\n\0]*\r\n")
 
@@ -374,5 +375,5 @@ def _is_counted(event: Reply | Challenge, due: int) -> int:
         return 1
     assert 200 <= event.code <= 599
     assert len(event.text) <= 128
-    assert all(line.isprintable() for line in event.text)
+    assert not any(_CONTROL.search(line) for line in event.text)
     return 0 if event.code == 421 and not due else 1
