@@ -6,9 +6,9 @@ INPUT
     in which message of an honest SCRAM exchange, where (modulo its length), and what is flipped.
 
 INVARIANTS
-    A server mechanism returns a Step and raises nothing, up to its last one. Success has no NUL in any text and, but for
-    tokens and certificates, a login. A Failure's reason holds nothing of what was received. Nobody proves a password
-    to SCRAM who was not told it, and no octet of an honest exchange may be changed.
+    A server mechanism returns a Step and raises nothing, up to its last one. Success has no NUL in any text and, but
+    for tokens and certificates, a login. A Failure's reason holds nothing of what was received. Nobody proves a
+    password to SCRAM who was not told it, and no octet of an honest exchange may be changed.
     What PLAIN reads is what the client of the same name writes for it.
     A client mechanism answers or raises ExchangeError, whose text holds no secret. SCRAM's client is never complete
     with a server that does not know the password.
