@@ -8,6 +8,7 @@ from pillarbox.console.operations import Filter, OperationFailed, Operations
 from pillarbox.control.channel import ChannelClosed, RemoteError
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import QueuedMessage, Recipient, State
+from pillarbox.spool.wire import unpack_envelope
 
 
 class Channel:
@@ -100,3 +101,25 @@ async def test_only_a_sender_gets_a_bounce(more: dict[str, Any], bounces: int) -
 async def test_status_says_when_the_spool_does_not_answer() -> None:
     channel = Channel(status={"ready": False}, ledger_depth=RemoteError("NotRunning", "spool"))
     assert await Operations(channel).status() == {"ready": False, "queue": None}
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"), [("", True), ("FAILURE,DELAY", True), ("NEVER", False), ("SUCCESS,DELAY", False)]
+)
+async def test_a_deletion_is_told_to_those_who_want_to_hear_of_failures(notify: str, told: bool) -> None:
+    queued = message(0, priority=4, require_tls=True)
+    queued["recipients"][0]["notify"] = notify
+    channel = Channel(ledger_show=queued, ledger_expunge=None)
+    await Operations(channel, host="mail.example.org").delete_messages(["0" * 26], with_bounce=True)
+    bounces = [unpack_envelope(list(envelope)) for envelope, _ in channel.asked[-1][1][1]]
+    assert [(bounce.priority, bounce.require_tls) for bounce in bounces] == [(4, True)] * told
+
+
+async def test_early_is_asked_for_only_when_it_is_said() -> None:
+    channel = Channel(ledger_retry=((), None), ledger_release=((), None))
+    verbs = Operations(channel)
+    await verbs.retry_messages(Filter())
+    await verbs.release_messages(Filter())
+    await verbs.retry_messages(Filter(), early=True)
+    await verbs.release_messages(Filter(), early=True)
+    assert [body[-1] for _, body in channel.asked] == [False, False, True, True]

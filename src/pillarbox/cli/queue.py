@@ -1,8 +1,9 @@
 """``pillarbox queue``: accepted mail that has not left yet."""
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pillarbox.cli.configuration import load, operations, run
@@ -20,11 +21,23 @@ from pillarbox.cli.framework import (
 from pillarbox.cli.output import ago, moment_text, remark, say, say_json, say_table
 from pillarbox.cli.user import ask_or_refuse
 from pillarbox.config.values import parse_time
-from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, State
+from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, State, is_future
+from pillarbox.message.envelope import Envelope, is_queue_id
 
 app = group("queue", "Accepted mail that waits to be relayed.")
 
-_QUEUE_ID = re.compile(r"[0-9A-Za-z]{26}")
+
+class Wanted(StrEnum):
+    """What --state takes: the states of recipients, and those due ones whose sender asked for a later time."""
+
+    DUE = State.DUE.value
+    HELD = State.HELD.value
+    DEAD = State.DEAD.value
+    FUTURE = "future"
+
+
+_RETURNS = {"FULL": "the whole message in a bounce", "HDRS": "only the header in a bounce"}
+_LATE = {"R": "returned to the sender when late", "N": "the sender is told when it is late"}
 
 Ids = Annotated[list[str] | None, Argument(help="Queue ids.", metavar="[QUEUE-ID]...", show_default=False)]
 OneId = Annotated[str, Argument(help="A queue id.", metavar="QUEUE-ID", show_default=False)]
@@ -40,7 +53,17 @@ Domain = Annotated[
 LoginOption = Annotated[
     str | None, Option("--login", metavar="LOGIN", help="Who submitted it; * is a wildcard.", show_default=False)
 ]
-StateOption = Annotated[State | None, Option("--state", help="Recipients in this state.", show_default=False)]
+StateOption = Annotated[
+    Wanted | None,
+    Option(
+        "--state",
+        help='Recipients in this state; "future": due later because the sender asked for it.',
+        show_default=False,
+    ),
+]
+Early = Annotated[
+    bool, Option("--early", help="Also messages whose sender asked for a later time: send them now all the same.")
+]
 Age = Annotated[
     str | None, Option(metavar="TIME", help='Accepted at least so long ago: "30m", "4h", "2d".', show_default=False)
 ]
@@ -53,7 +76,7 @@ def _filter(
     recipient: str | None,
     domain: str | None,
     login: str | None,
-    state: State | None,
+    state: Wanted | None,
     age: str | None,
 ) -> Filter:
     try:
@@ -61,16 +84,19 @@ def _filter(
     except ValueError as error:
         raise UsageError(f'found "{age}"; {error}', param_hint="--age") from None
     names = tuple(checked_id(queue_id) for queue_id in ids or ())
-    return Filter(names, sender, recipient, domain, login, state, seconds)
+    future = state is Wanted.FUTURE
+    stored = State.DUE if future else None if state is None else State(state.value)
+    return Filter(names, sender, recipient, domain, login, stored, seconds, future)
 
 
 def checked_id(queue_id: str) -> str:
     """A queue id as it could be; a typing error is told from a message that has left."""
-    if not _QUEUE_ID.fullmatch(queue_id):
+    name = queue_id.upper()
+    if not is_queue_id(name):
         raise UsageError(
             f'"{queue_id}" is no queue id: expected 26 letters and digits, as `pillarbox queue list` shows'
         )
-    return queue_id.upper()
+    return name
 
 
 @example(app, "list", "pillarbox queue list --domain example.net --age 4h --state held")
@@ -110,7 +136,9 @@ def _row(message: QueuedMessage) -> tuple[str, ...]:
     recipients = message.recipients
     first = recipients[0].forward_path if recipients else "-"
     more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
-    states = "trying" if message.leased else " ".join(dict.fromkeys(each.state.value for each in recipients))
+    future = [is_future(message.envelope, each, now) for each in recipients]
+    shown = ("future" if ahead else each.state.value for each, ahead in zip(recipients, future, strict=True))
+    states = "trying" if message.leased else " ".join(dict.fromkeys(shown))
     due = min((each.due_at for each in recipients if each.state is State.DUE), default=None)
     replies = [each.last_reply for each in recipients if each.last_reply]
     return (
@@ -120,9 +148,15 @@ def _row(message: QueuedMessage) -> tuple[str, ...]:
         message.envelope.reverse_path or "<>",
         first + more,
         states,
-        "now" if due is not None and due <= now else ago(due, now),
+        _next_try(message.envelope, due, now, future=all(future)),
         replies[0] if replies else "-",
     )
+
+
+def _next_try(envelope: Envelope, due: float | None, now: float, *, future: bool) -> str:
+    if future and due is not None:
+        return f"released at {moment_text(envelope.hold_until)}"
+    return "now" if due is not None and due <= now else ago(due, now)
 
 
 def _size(octets: int) -> str:
@@ -133,8 +167,9 @@ def _size(octets: int) -> str:
 
 
 def as_data(message: QueuedMessage) -> dict[str, Any]:
-    """What --json prints of a message."""
+    """What --json prints of a message. What its sender did not ask for is null."""
     envelope = message.envelope
+    now = time.time()
     return {
         "queue_id": envelope.queue_id,
         "sender": envelope.reverse_path,
@@ -144,15 +179,29 @@ def as_data(message: QueuedMessage) -> dict[str, Any]:
         "size": envelope.size,
         "is_bounce": envelope.is_bounce,
         "leased": message.leased,
+        "hold_until": envelope.hold_until or None,
+        "priority": envelope.priority,
+        "deliver_by": envelope.deliver_by or None,
+        "deliver_by_mode": envelope.deliver_by_mode or None,
+        "ret": envelope.ret or None,
+        "envid": envelope.envid or None,
+        "require_tls": envelope.require_tls,
+        "tls_optional": envelope.tls_optional,
+        "binary": envelope.binary,
+        "smtputf8": envelope.smtputf8,
         "recipients": [
             {
                 "recipient": recipient.forward_path,
                 "domain": recipient.domain,
                 "state": recipient.state.value,
+                "future": is_future(envelope, recipient, now),
                 "due_at": recipient.due_at,
                 "attempts": recipient.attempts,
                 "last_reply": recipient.last_reply,
                 "last_attempt_at": recipient.last_attempt_at,
+                "delay_warned": recipient.delay_warned,
+                "notify": recipient.notify.split(",") if recipient.notify else None,
+                "orcpt": recipient.original_recipient or None,
             }
             for recipient in message.recipients
         ],
@@ -180,48 +229,91 @@ def show(queue_id: OneId, as_json: JsonOption = False, config: ConfigOption = No
     say(f"site       {envelope.site or '-'}")
     say(f"session    {envelope.session_id or '-'}")
     say(f"size       {envelope.size} octets")
+    for wish in _wishes(envelope):
+        say(wish)
     if message.leased:
         say("delivery   is trying it now")
-    head = ("RECIPIENT", "STATE", "ATTEMPTS", "LAST TRY", "NEXT TRY", "LAST REPLY")
-    say_table(
-        head,
-        [
-            (
-                recipient.forward_path,
-                recipient.state.value,
-                recipient.attempts,
-                moment_text(recipient.last_attempt_at),
-                moment_text(recipient.due_at) if recipient.state is State.DUE else "-",
-                recipient.last_reply or "-",
-            )
-            for recipient in message.recipients
-        ],
+    _say_recipients(message)
+
+
+def _wishes(envelope: Envelope) -> list[str]:
+    """What the sender asked for, a line each."""
+    mode = envelope.deliver_by_mode
+    late = f"{moment_text(envelope.deliver_by)}; {_LATE.get(mode[:1], mode)}{', traced' if mode[1:] else ''}"
+    lines = (
+        (envelope.hold_until, f"hold       released at {moment_text(envelope.hold_until)}"),
+        (envelope.priority, f"priority   {envelope.priority:+d}"),
+        (envelope.deliver_by, f"deliver by {late}"),
+        (envelope.envid, f"envid      {envelope.envid}"),
+        (envelope.ret, f"ret        {envelope.ret}: {_RETURNS.get(envelope.ret, '')}"),
+        (envelope.require_tls, "tls        required on every hop (REQUIRETLS)"),
+        (envelope.tls_optional, "tls        may be missing (TLS-Required: No)"),
+        (envelope.binary, "body       BINARYMIME"),
     )
+    return [line for asked, line in lines if asked]
+
+
+def _say_recipients(message: QueuedMessage) -> None:
+    envelope, recipients = message.envelope, message.recipients
+    now = time.time()
+    head = ["RECIPIENT", "STATE", "ATTEMPTS", "LAST TRY", "NEXT TRY", "LAST REPLY"]
+    rows = [
+        [
+            recipient.forward_path,
+            "future" if is_future(envelope, recipient, now) else recipient.state.value,
+            recipient.attempts,
+            moment_text(recipient.last_attempt_at),
+            moment_text(recipient.due_at) if recipient.state is State.DUE else "-",
+            recipient.last_reply or "-",
+        ]
+        for recipient in recipients
+    ]
+    asked = (
+        ("NOTIFY", [recipient.notify for recipient in recipients]),
+        ("ORCPT", [recipient.original_recipient for recipient in recipients]),
+    )
+    for name, values in asked:
+        if any(values):
+            head.append(name)
+            for row, value in zip(rows, values, strict=True):
+                row.append(value or "-")
+    say_table(head, rows)
 
 
 Change = Callable[[Operations, Filter], Awaitable[Sequence[str]]]
 
 
-def _change(word: str, change: Change, which: Filter, every: bool, config: Any, as_json: bool) -> None:
-    """Carries out one verb on the messages meant, which somebody must have named in some way."""
+def _change(
+    word: str, change: Change, which: Filter, every: bool, config: Any, as_json: bool, remind: bool = False
+) -> None:
+    """Carries out one verb on the messages meant, which somebody must have named in some way.
+
+    ``remind``: say when some of them go on waiting for the time that their sender asked for.
+    """
     if which == Filter() and not every:
         raise UsageError("which messages? Give queue ids, a filter such as --domain, or --all")
     settings = load(config)
 
-    async def work() -> Sequence[str]:
+    async def work() -> tuple[Sequence[str], Sequence[QueuedMessage]]:
         async with operations(settings) as verbs:
             for queue_id in which.queue_ids:
                 # a message that is not there is an error, not a change of nothing
                 await verbs.show_message(queue_id)
-            return await change(verbs, which)
+            changed = await change(verbs, which)
+            waiting = replace(which, state=State.DUE, future=True)
+            return changed, await verbs.list_messages(waiting, 1) if remind else ()
 
-    changed = run(work())
+    changed, waiting = run(work())
     if as_json:
         say_json({"changed": list(changed)})
     else:
         for queue_id in changed:
             say(queue_id)
         remark(f"{word}: {len(changed)} {'message' if len(changed) == 1 else 'messages'}")
+    if waiting:
+        remark(
+            "what waits for the time that its sender asked for still does; `pillarbox queue retry --early` sends it"
+        )
 
 
 @example(app, "retry", "pillarbox queue retry --domain example.net")
@@ -234,12 +326,24 @@ def retry(
     state: StateOption = None,
     age: Age = None,
     every: All = False,
+    early: Early = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Try messages again now, whatever the schedule says."""
+    """Try messages again now, whatever the schedule says.
+
+    A message whose sender asked for a later time waits for that time, unless --early says so.
+    """
     which = _filter(ids, sender, recipient, domain, login, state, age)
-    _change("to be tried now", lambda verbs, some: verbs.retry_messages(some), which, every, config, as_json)
+    _change(
+        "to be tried now",
+        lambda verbs, some: verbs.retry_messages(some, early=early),
+        which,
+        every,
+        config,
+        as_json,
+        not early,
+    )
 
 
 @example(app, "hold", "pillarbox queue hold --login alice")
@@ -270,12 +374,24 @@ def release(
     state: StateOption = None,
     age: Age = None,
     every: All = False,
+    early: Early = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Release held messages, and bounces that failed, to be tried now."""
+    """Release held messages, and bounces that failed, to be tried now.
+
+    A message whose sender asked for a later time then waits for that time, unless --early says so.
+    """
     which = _filter(ids, sender, recipient, domain, login, state, age)
-    _change("released", lambda verbs, some: verbs.release_messages(some), which, every, config, as_json)
+    _change(
+        "released",
+        lambda verbs, some: verbs.release_messages(some, early=early),
+        which,
+        every,
+        config,
+        as_json,
+        not early,
+    )
 
 
 @example(app, "delete", "pillarbox queue delete 06CZ3VJ4M8Q2N5R7T9W1X3Y5Z7 --bounce")

@@ -29,10 +29,21 @@ from pillarbox.spool.base import (
     SpoolError,
     State,
     UnknownQueueId,
+    is_future,
 )
 from pillarbox.spool.remote import RemoteLedger
 
-__all__ = ["Deletion", "Filter", "NewUser", "OperationFailed", "Operations", "QueuedMessage", "State", "User"]
+__all__ = [
+    "Deletion",
+    "Filter",
+    "NewUser",
+    "OperationFailed",
+    "Operations",
+    "QueuedMessage",
+    "State",
+    "User",
+    "is_future",
+]
 
 _PAGE = 100
 """Messages asked for at a time: with many recipients each they must still fit into a frame."""
@@ -203,9 +214,9 @@ class Operations:
         shown: QueuedMessage = await self._spool(self._ledger.show(queue_id), queue_id)
         return shown
 
-    async def retry_messages(self, which: Filter) -> Sequence[str]:
-        """Due now, whatever the schedule said; the ids changed."""
-        changed: Sequence[str] = await self._spool(self._ledger.retry(which, self._clock()))
+    async def retry_messages(self, which: Filter, *, early: bool = False) -> Sequence[str]:
+        """Due now, whatever the schedule said, and with ``early`` whatever the sender asked for; the ids changed."""
+        changed: Sequence[str] = await self._spool(self._ledger.retry(which, self._clock(), early))
         return changed
 
     async def hold_messages(self, which: Filter) -> Sequence[str]:
@@ -213,9 +224,9 @@ class Operations:
         changed: Sequence[str] = await self._spool(self._ledger.hold(which, self._clock()))
         return changed
 
-    async def release_messages(self, which: Filter) -> Sequence[str]:
-        """Held and dead ones become due now; the ids changed."""
-        changed: Sequence[str] = await self._spool(self._ledger.release(which, self._clock()))
+    async def release_messages(self, which: Filter, *, early: bool = False) -> Sequence[str]:
+        """Held and dead ones become due now, or (without ``early``) when the sender asked for; the ids changed."""
+        changed: Sequence[str] = await self._spool(self._ledger.release(which, self._clock(), early))
         return changed
 
     async def delete_messages(self, queue_ids: Sequence[str], *, with_bounce: bool) -> Deletion:
@@ -237,7 +248,8 @@ class Operations:
         return result
 
     def _bounces(self, message: QueuedMessage) -> tuple[NewMessage, ...]:
-        """The bounce for all that are left; none for a null reverse-path (RFC 5321 4.5.5)."""
+        """The bounce for all that are left, unless a failure is not to be told (RFC 3461 4.1 NOTIFY); none for a null
+        reverse-path (RFC 5321 4.5.5)."""
         original = message.envelope
         if original.is_bounce or not original.reverse_path:
             return ()
@@ -246,7 +258,10 @@ class Operations:
         failed = [
             FailedRecipient(recipient.forward_path, "5.7.0", recipient.last_reply or _DELETED)
             for recipient in message.recipients
+            if not recipient.notify or "FAILURE" in recipient.notify
         ]
+        if not failed:
+            return ()
         report = bounce(
             original,
             b"",  # an operator's channel reads no content
@@ -267,6 +282,8 @@ class Operations:
             smtputf8=report.smtputf8,
             site=original.site,
             is_bounce=True,
+            priority=original.priority,
+            require_tls=original.require_tls,
         )
         return (NewMessage(envelope, report.content),)
 
