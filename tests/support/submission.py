@@ -102,6 +102,7 @@ class RecordingGuard:
 
     verdict: Verdict = field(default_factory=lambda: Verdict(known_place=False, delay=0.0))
     blocked: Blocked | None = None
+    known_places: set[str] = field(default_factory=set)
     quota: int = 1_000_000
     limits: list[int] = field(default_factory=list)  # what each question named as the limit
     failures: list[Attempt] = field(default_factory=list)
@@ -110,6 +111,9 @@ class RecordingGuard:
 
     def admit(self, address: str, now: float) -> Blocked | None:
         return self.blocked
+
+    def known(self, address: str, now: float) -> bool:
+        return address in self.known_places
 
     def fingerprint(self, login: str, password: str) -> bytes:
         return f"{login}\0{password}".encode()[:16].ljust(16)

@@ -53,6 +53,10 @@ class Guard(Protocol):
         """At connect; no I/O: from the local copy of the blocks."""
         ...
 
+    def known(self, address: str, now: float) -> bool:
+        """Whether somebody signed in from this prefix lately; at connect, no I/O: from the local copy."""
+        ...
+
     def fingerprint(self, login: str, password: str) -> bytes:
         """Keyed; the key never leaves this machine and changes with each start of the spool process at most."""
         ...

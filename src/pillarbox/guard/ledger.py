@@ -128,6 +128,9 @@ class Ledger:
     def admit(self, address: str, now: float) -> Blocked | None:
         return self._counts.blocked(prefix(address), now)
 
+    def known(self, address: str, now: float) -> bool:
+        return self._counts.known(prefix(address), now)
+
     def fingerprint(self, login: str, password: str) -> bytes:
         return fingerprint(self._key, login, password)
 

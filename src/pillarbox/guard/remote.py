@@ -93,6 +93,9 @@ class RemoteGuard:
             del self._blocks[place]
         return None if self._link.connected else self._counts.blocked(place, now)
 
+    def known(self, address: str, now: float) -> bool:
+        return self._counts.known(prefix(address), now)
+
     def fingerprint(self, login: str, password: str) -> bytes:
         return fingerprint(self._key, login, password)
 

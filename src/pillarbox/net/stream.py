@@ -4,7 +4,7 @@
     stream.send(reply)
 
 Deadlines are set by the caller in seconds from now: a peer that is late raises DeadlineExceeded from next_event.
-Reading is paused when more than ``READ_AHEAD`` octets came while nobody waited for an event, and never resumed
+Reading is paused when more than ``read_ahead`` octets came while nobody waited for an event, and never resumed
 after TLS was closed. A peer that does not take our replies is not read from either.
 
 ERRORS
@@ -30,6 +30,9 @@ from pillarbox.smtp.reply import Reply
 
 READ_AHEAD = 65_536
 """Octets that may lie unread before the transport is paused."""
+
+READ_AHEAD_BEFORE_SIGN_IN = 4_096
+"""The same for a server's peer that has not shown who it is; what one read brings comes on top."""
 
 WRITE_HIGH_WATER = 65_536
 """Octets that may wait to be taken by the peer before we wait for it."""
@@ -110,7 +113,7 @@ class SmtpStream(asyncio.Protocol):
     __slots__ = (
         "_deadline", "_expired", "_failure", "_hold", "_loop", "_on_made", "_output", "_output_size", "_read_paused",
         "_timer", "_tls", "_transport", "_unread", "_waiter", "_write_paused", "connection", "local", "origin",
-        "peer",
+        "peer", "read_ahead",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +136,7 @@ class SmtpStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._output: list[bytes] = []
         self._output_size = 0
+        self.read_ahead = READ_AHEAD
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: ConnectionLost | None = None
@@ -165,7 +169,7 @@ class SmtpStream(asyncio.Protocol):
         self._unread += len(data)
         if self._waiter is not None:
             self._wake()
-        elif self._unread > READ_AHEAD and not self._read_paused and self._transport is not None:
+        elif self._unread > self.read_ahead and not self._read_paused and self._transport is not None:
             self._read_paused = True
             self._transport.pause_reading()
 

@@ -17,6 +17,7 @@ MUST NOT IMPORT a directory's or guard's implementation; passwords leave this mo
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from pillarbox.directory.base import Denied, Identity, Unavailable
 from pillarbox.guard.base import Attempt, Verdict
@@ -42,7 +43,7 @@ class Asker:
     address: str
     site: Site
     services: Services
-    admission: Admission
+    admission: Admission[Any]
     log: Logger
 
 

@@ -6,7 +6,8 @@
     ...
     await submission.drain(30.0)
 
-The guard admits the peer before a word is said or a handshake begun. A reload gives new sessions the new plans;
+The guard admits the peer before a word is said or a handshake begun; behind a load balancer the peer is the client
+that its PROXY header names. A reload gives new sessions the new plans;
 sessions that are open keep what they began with.
 
 ERRORS
@@ -18,6 +19,7 @@ import socket
 from collections.abc import Mapping
 
 from pillarbox.net import stream as net
+from pillarbox.net.preface import Proxies
 from pillarbox.net.stream import SmtpStream
 from pillarbox.net.transport import Listening
 from pillarbox.smtp.connection import Connection, Role
@@ -25,7 +27,7 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.session import Session
-from pillarbox.submission.settings import Address
+from pillarbox.submission.settings import Address, in_networks
 from pillarbox.submission.site import Plan, Services
 from pillarbox.telemetry.counters import counter, gauge
 from pillarbox.telemetry.events import get_logger
@@ -42,7 +44,7 @@ class Submission:
 
     def __init__(self, services: Services, *, ceiling: int | None = None) -> None:
         self._services = services
-        self._admission = Admission(ceiling)
+        self._admission = Admission[Session](ceiling, self._cut)
         self._plans: Mapping[Address, Plan] = {}
         self._listeners: dict[Address, _Listener] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
@@ -60,9 +62,11 @@ class Submission:
         await listener.start(self._plans[address])
 
     async def refresh(self) -> None:
-        """After apply: listeners whose kind of TLS changed (one certificate or several) accept anew."""
+        """After apply: listeners whose kind changed (one certificate or several, load balancers or none) accept
+        anew."""
         for address, listener in self._listeners.items():
-            if listener.switches != self._plans[address].switches:
+            plan = self._plans[address]
+            if (listener.switches, listener.proxied) != (plan.switches, plan.proxied):
                 await listener.stop()
                 await listener.start(self._plans[address])
 
@@ -116,26 +120,46 @@ class Submission:
         peer = stream.peer[0]
         if self._draining:
             return self._turn_away(stream, plan, replies.SHUTTING_DOWN, "draining")
-        if self._services.guard.admit(peer, self._services.now()) is not None:
+        guard, settings, now = self._services.guard, plan.default.settings, self._services.now()
+        if guard.admit(peer, now) is not None:
             return self._turn_away(stream, plan, replies.BLOCKED, "blocked")
-        if not self._admission.enter(peer, plan.default.settings):
+        known = guard.known(peer, now)
+        if not self._admission.enter(peer, settings, known=known):
             return self._turn_away(stream, plan, replies.TOO_MANY_SESSIONS, "too many sessions")
+        stream.read_ahead = net.READ_AHEAD_BEFORE_SIGN_IN
         session = Session(stream, plan, self._services, self._admission, self._signed_in)
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[session] = task
+        if not known:
+            self._admission.wait(session, peer, settings)
         OPEN.set(len(self._sessions))
         task.add_done_callback(lambda _: self._ended(session, peer))
         return None
 
+    def listed(self, address: Address, peer: str) -> bool:
+        """Whether a peer of this address must begin with a PROXY header."""
+        return in_networks(peer, self._plans[address].default.settings.proxy_from)
+
+    def headless(self, address: Address, peer: str, reason: str) -> None:
+        """A listed peer did not begin with one and was closed."""
+        TURNED_AWAY.add(1, "no PROXY header")
+        log.warning("proxy.refused", peer=peer, listener=self._plans[address].listener, reason=reason)
+
     def _signed_in(self, session: Session) -> None:
+        self._admission.signed_in(session)
         # The account may have changed between the directory's look-up and this moment.
         if session.identity is not None and (key := session.identity.login.casefold()) in self._generations:
             self._check_generation(session, key)
 
     def _ended(self, session: Session, peer: str) -> None:
         del self._sessions[session]
-        self._admission.leave(peer)
+        self._admission.leave(session, peer)
         OPEN.set(len(self._sessions))
+
+    def _cut(self, session: Session) -> None:
+        """Ends a stranger's session for another's sake; not in the middle of the other's connection being made."""
+        TURNED_AWAY.add(1, "made room")
+        asyncio.get_running_loop().call_soon(session.cut, self._sessions[session])
 
     def _turn_away(self, stream: SmtpStream, plan: Plan, reply: Reply, reason: str) -> None:
         TURNED_AWAY.add(1, reason)
@@ -154,16 +178,22 @@ class _Listener:
         self._sock = sock
         self._server: Listening | None = None
         self.switches = False
+        self.proxied = False
 
     async def start(self, plan: Plan) -> None:
         submission, address = self._submission, self._address
-        self.switches = plan.switches
+        self.switches, self.proxied = plan.switches, plan.proxied
+        proxies = Proxies(
+            lambda peer: submission.listed(address, peer),
+            lambda peer, reason: submission.headless(address, peer, reason),
+        )
         self._server = await net.listen(
             self._sock.dup(),
             lambda: submission.connection(address),
             lambda stream: submission.accept(address, stream),
             hold=plan.implicit_tls,
             switches=plan.switches,
+            proxies=proxies if plan.proxied else None,
         )
 
     async def stop(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pillarbox.directory.base import Identity
 from pillarbox.message.envelope import queue_id
-from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
+from pillarbox.net.stream import READ_AHEAD, ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
 from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
     Auth,
@@ -96,7 +96,7 @@ class Session:
         stream: SmtpStream,
         plan: Plan,
         services: Services,
-        admission: Admission,
+        admission: "Admission[Session]",
         on_signed_in: "Callable[[Session], None]",
     ) -> None:
         self.session_id = services.random(6).hex()
@@ -139,18 +139,29 @@ class Session:
         if self._transaction is None:
             self._stream.interrupt()
 
+    def cut(self, task: "asyncio.Task[None]") -> None:
+        """Ends the session at once, without a word; ``task`` is the one that runs it."""
+        self._stream.abort()
+        task.cancel()
+
     async def run(self) -> None:
         """The whole session, from the first octet to the last. Never raises but CancelledError."""
         plan = self._plan
         SESSIONS.add(1, plan.listener)
-        self._log.info(
-            "session.opened", port=self._stream.peer[1], listener=plan.listener, site=plan.default.settings.name
-        )
+        origin = self._stream.origin
+        # A load balancer looks every other second whether we are there: that is no news.
+        tell = self._log.info if origin is None or origin.named else self._log.debug
+        through = {} if origin is None else {"proxy": origin.proxy}
+        site = plan.default.settings.name
+        tell("session.opened", port=self._stream.peer[1], listener=plan.listener, site=site, **through)
         how = "error"
         try:
             how = await self._converse()
         except (ConnectionLost, DeadlineExceeded) as error:
             how = str(error) or "timeout"
+        except asyncio.CancelledError:
+            how = "cut"
+            raise
         except Exception:
             self._log.exception("session.failed")
             self._send_last(replies.OUR_FAULT)
@@ -159,7 +170,7 @@ class Session:
             await self._stream.close()
             seconds = round(self._services.now() - self._opened_at, 3)
             more = {"unlogged": self._refusals.unlogged} if self._refusals.unlogged else {}
-            self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
+            tell("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
 
     async def _converse(self) -> str:
         """Returns how the session ended, in words."""
@@ -239,6 +250,7 @@ class Session:
                 raise Refused(replies.TOO_MANY_FAILURES, "too many failures in one session", closes=True) from None
             raise
         self.identity = identity
+        self._stream.read_ahead = READ_AHEAD
         self._fruitless = 0
         self._on_signed_in(self)
         self._log = self._log.bind(login=identity.login)
@@ -370,7 +382,11 @@ class Session:
     async def _shake_hands(self) -> bool:
         """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
         stream, plan = self._stream, self._plan
-        timeout = self._time_allowed() or 0.001
+        if not self._admission.begin_handshake(self, plan.default.settings):
+            self._log.info("tls.failed", reason="too many handshakes at a time", listener=plan.listener)
+            self._closing = True
+            return False
+        timeout = min(self._time_allowed(), plan.default.settings.handshake_timeout) or 0.001
         try:
             if plan.implicit_tls:
                 await stream.shake_hands(plan.context, server_side=True, timeout=timeout)
@@ -381,6 +397,8 @@ class Session:
             self._log.info("tls.failed", reason=reason, listener=plan.listener)
             self._closing = True
             return False
+        finally:
+            self._admission.end_handshake(self)
         if plan.switches and (context := stream.tls_context) is not None:
             self._site = site = plan.by_context.get(context, plan.default)
             stream.connection.serve_as(site.limits, site.settings.mechanisms)

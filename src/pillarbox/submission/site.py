@@ -51,6 +51,11 @@ class Plan:
         return len(self.by_context) > 1
 
     @property
+    def proxied(self) -> bool:
+        """Whether some peers are load balancers that must say who is behind them."""
+        return bool(self.default.settings.proxy_from)
+
+    @property
     def listener(self) -> str:
         """ "submission" or "submissions" (RFC 8314)."""
         return "submissions" if self.implicit_tls else "submission"
