@@ -12,6 +12,7 @@ from pillarbox.spool.base import (
     Deferred,
     Delivered,
     Filter,
+    Lease,
     NewMessage,
     QueueIdTaken,
     Spool,
@@ -203,3 +204,16 @@ async def test_what_waits_for_its_release_time_is_found_and_can_be_cancelled(spo
     assert await spool.retry(future, NOW, early=True) == []
     assert await spool.release(future, NOW, early=True) == [later.queue_id]
     assert await spool.list(future, NOW, 10) == []
+
+
+async def test_addresses_do_not_make_a_lease_or_a_list_too_long_to_be_carried(spool: Spool) -> None:
+    """100 recipients with the longest paths and ORCPT that are taken, in 80 messages: more than one frame holds."""
+    paths = tuple(f"{'x' * 60}{number:04d}@{'y' * 180}.example" for number in range(100))
+    wishes = tuple(f"rfc822;{'z' * 480}" for _ in paths)
+    sent = [replace(envelope(*paths), original_recipients=wishes) for _ in range(80)]
+    await asyncio.gather(*(spool.commit(each, b"hello") for each in sent))
+    assert [message.envelope for message in await spool.list(Filter(), NOW, 100)] == sent
+    leased: list[Lease] = []
+    while some := await spool.lease(NOW, 100):
+        leased += some
+    assert {lease.envelope.queue_id for lease in leased} == {each.queue_id for each in sent}

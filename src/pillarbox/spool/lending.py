@@ -13,11 +13,11 @@ from pillarbox.spool.content import CHUNK
 from pillarbox.spool.due import Lane
 from pillarbox.spool.leases import Worker
 from pillarbox.spool.owner import Owner, spool_error
-from pillarbox.spool.rows import Lent, Search, Settled, is_settled, lend, reload, settle
+from pillarbox.spool.rows import Lent, Search, Settled, is_settled, lend, reload, settle, weight
 from pillarbox.store.sqlite import Database, StoreError
 
 LEASE_OCTETS = 2 * 1024 * 1024
-"""Octets of content that come along with one call of lease, about."""
+"""Octets that one call of lease brings, about: content and addresses. A frame of the channel has its ceiling."""
 _LANES = 100
 
 
@@ -42,7 +42,7 @@ class EmbeddedOutbox:
         self._owner.due.wake_all()
 
     async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
-        """See Outbox.lease; fewer than ``limit`` also when their content is LEASE_OCTETS."""
+        """See Outbox.lease; fewer than ``limit`` also when they are LEASE_OCTETS."""
         owner = self._owner
         granted: list[Lease] = []
         async with owner.lending:
@@ -59,7 +59,7 @@ class EmbeddedOutbox:
                         self._hand_back(found)
                         raise LeaseLost("the worker ended")
                     granted += [owner.leases.grant(self.worker, lent) for lent in found]
-                    octets -= sum(len(lent.content or b"") for lent in found)
+                    octets -= sum(map(weight, found))
                     if len(lanes) < asked:
                         break
             except BaseException:

@@ -70,8 +70,20 @@ class Lent(NamedTuple):
     content: bytes | None
 
 
+def weight(lent: Lent) -> int:
+    """The octets of a lease, about: its content, and each address twice (envelope and recipient)."""
+    envelope = lent.envelope
+    addresses = sum(map(len, envelope.forward_paths)) + sum(map(len, envelope.original_recipients))
+    each = sum([_OF_A_RECIPIENT + len(recipient.last_reply) for recipient in lent.recipients])
+    return len(lent.content or b"") + 2 * addresses + each
+
+
+_OF_A_RECIPIENT = 50
+"""Octets of a recipient beside its texts, about."""
+
+
 class Search(NamedTuple):
-    """What is looked for: ``lanes`` that have something due at ``now``; ``octets`` of content in all.
+    """What is looked for: ``lanes`` that have something due at ``now``; ``octets`` in all, by weight().
 
     Other lanes may have something that goes before ranks above ``until``: what has one is not lent before they were
     looked at.
@@ -127,7 +139,7 @@ def lend(db: Database, search: Search, held: Held) -> tuple[list[Lent], dict[Lan
             lent = _load(db, number, search, held.get(number, frozenset()))
             if lent is not None:
                 found.append(lent)
-                octets += len(lent.content or b"")
+                octets += weight(lent)
         _advance(rows, lane, search.now, streams, following)
     for _, lane, due_at, number, rows in streams:
         while number in taken and due_at <= search.now:  # taken through another recipient

@@ -22,7 +22,16 @@ from pillarbox.control.channel import Channel, Handler
 from pillarbox.control.frames import from_body
 from pillarbox.message.envelope import Envelope
 from pillarbox.smtp.syntax import parse_mailbox
-from pillarbox.spool.base import INLINE_LIMIT, Filter, Full, LeaseLost, QueueIdTaken, Unavailable, UnknownQueueId
+from pillarbox.spool.base import (
+    INLINE_LIMIT,
+    Filter,
+    Full,
+    LeaseLost,
+    QueuedMessage,
+    QueueIdTaken,
+    Unavailable,
+    UnknownQueueId,
+)
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.lending import EmbeddedOutbox
 from pillarbox.spool.part import file_name
@@ -47,8 +56,9 @@ LONGEST_TEXT = 2_048
 """Characters of a path, a login or a name in an envelope."""
 
 LIST_PAGE = 200
-LIST_RECIPIENTS = 20_000
-"""Messages and recipients in one reply of ledger.list; a message always comes whole."""
+LIST_TEXT = 2 * 1024 * 1024
+"""Messages and characters, about, in one reply of ledger.list: a frame has its ceiling. A message always comes
+whole."""
 
 T = TypeVar("T")
 
@@ -193,6 +203,20 @@ async def _settled_or(error: LeaseLost, was_settled: Any) -> None:
         raise error
 
 
+def _text_of(message: QueuedMessage) -> int:
+    """The characters of a message in a list, about, with the names of the fields."""
+    envelope = message.envelope
+    of_all = sum(map(len, envelope.forward_paths)) + sum(map(len, envelope.original_recipients))
+    of_each = sum(
+        _OF_A_RECIPIENT + len(each.forward_path) + len(each.last_reply) + len(each.original_recipient)
+        for each in message.recipients
+    )
+    return _OF_A_MESSAGE + of_all + of_each
+
+
+_OF_A_MESSAGE, _OF_A_RECIPIENT = 1_000, 200
+
+
 def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
     """An operator's verbs: ledger.list, show, hold, release, retry, expunge, depth, health."""
     ledger = spool.ledger
@@ -200,10 +224,10 @@ def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
     async def list_(channel: Channel, body: Any) -> Any:
         which, now, limit, after = body
         found = await ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after)
-        room = LIST_RECIPIENTS
+        room = LIST_TEXT
         for number, message in enumerate(found):
-            room -= len(message.recipients) + len(message.envelope.forward_paths)
-            if room < 0:  # a frame has its ceiling; the caller asks for the rest
+            room -= _text_of(message)
+            if room < 0:  # the caller asks for the rest
                 return found[: number + 1] if number == 0 else found[:number]
         return found
 
