@@ -65,7 +65,7 @@ async def verbs_at(settings: Settings, who: str, asked: set[str]) -> set[str]:
 INTAKE = {"intake.commit", "intake.adopt", "intake.status"}
 OUTBOX = {"outbox.lease", "outbox.read", "outbox.settle", "outbox.release", "outbox.heartbeat", "outbox.reclaim"}
 GUARD = {"guard.hello", "guard.ask", "guard.failed", "guard.succeeded", "guard.take", "guard.took", "guard.give_back"}
-ACCOUNTS = {"account.find", "account.watch"}
+ACCOUNTS = {"account.find", "account.certified", "account.watch"}
 EVERYTHING = INTAKE | OUTBOX | GUARD | ACCOUNTS | set(OPERATOR_VERBS)
 
 

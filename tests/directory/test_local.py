@@ -1,13 +1,14 @@
 """local.py: what is remembered of verified logins, and for how long."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from tests.support.clock import FakeClock
 
 from pillarbox.directory import local as module
-from pillarbox.directory.base import Account, Denied, Identity, Reason, Unavailable
+from pillarbox.directory.base import Account, Denied, Identity, Reason, ScramState, Unavailable
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.settings import LocalSettings
@@ -22,6 +23,11 @@ class Lookup:
     def __init__(self, *accounts: Account) -> None:
         self.accounts = {account.login: account for account in accounts}
         self.failing = False
+        self.scram_state: ScramState | None = ScramState(True, bytes(32))
+
+    async def find_certified(self, marks: Sequence[str]) -> Account | None:
+        found = (account for mark in marks for account in self.accounts.values() if mark in account.certificates)
+        return next(found, None)
 
     async def find(self, login: str) -> Account | None:
         if self.failing:

@@ -201,6 +201,7 @@ async def test_the_operator_sees_accounts_without_their_secrets(house: House) ->
         "recipients_per_hour": None,
         "disabled": False,
         "scram": False,
+        "certificates": [],
         "current_hash": True,
     }
 

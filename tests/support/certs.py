@@ -53,7 +53,7 @@ class Authority:
         not_after: datetime.timedelta = 89 * DAY,
         client: bool = False,
     ) -> Issued:
-        """A certificate for ``names`` (host names, or addresses such as ``127.0.0.1``; the first is the common name).
+        """A certificate for ``names`` (host names, IP or mail addresses; the first is the common name).
 
         ``not_before`` and ``not_after`` count from now: ``not_after=-datetime.timedelta(hours=1)`` is an expired one.
         ``client=True`` is one for a client.
@@ -116,6 +116,8 @@ def _builder(
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -82,7 +82,8 @@ class NewUser:
 class User:
     """An account as the operator sees it.
 
-    ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured.
+    ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured. ``certificates``: marks
+    of client certificates that sign in as it.
     """
 
     login: str
@@ -95,6 +96,7 @@ class User:
     password_changed_at: float
     scram: bool = False
     current_hash: bool = True
+    certificates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,14 @@ class Operations:
     async def enable_user(self, login: str) -> User:
         """The other way round."""
         return from_body(User, await self._ask("user.enable", {"login": login}))
+
+    async def certify_user(self, login: str, mark: str) -> User:
+        """A client certificate with this mark (sha256:, email: or cn:) signs in as this account."""
+        return from_body(User, await self._ask("user.certify", {"login": login, "mark": mark}))
+
+    async def decertify_user(self, login: str, mark: str) -> User:
+        """It does so no longer."""
+        return from_body(User, await self._ask("user.decertify", {"login": login, "mark": mark}))
 
     async def remove_user(self, login: str) -> None:
         """The account is gone; its mail in the queue stays."""
@@ -353,6 +363,7 @@ def _failed(error: Exception, queue_id: str = "") -> OperationFailed:
 
 _WORDS = {
     "AccountExists": "there is a user {text} already; see `pillarbox user show {text}`",
+    "CertificateTaken": "the certificate is that of {text} already",
     "UnknownAccount": "there is no user {text}; see `pillarbox user list`",
     "UnknownQueueId": "there is no message {text} in the queue: it was delivered, bounced or deleted, or never was; "
     "see `pillarbox queue list`",

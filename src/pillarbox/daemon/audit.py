@@ -14,7 +14,9 @@ log = get_logger("daemon")
 NAMED = 20
 """Queue ids named in one event; the rest is counted."""
 
-_ON_ACCOUNTS = frozenset({"user.add", "user.modify", "user.password", "user.disable", "user.enable", "user.remove"})
+_ON_ACCOUNTS = frozenset(
+    f"user.{verb}" for verb in ("add", "modify", "password", "disable", "enable", "remove", "certify", "decertify")
+)
 _ON_MESSAGES = frozenset({"ledger.hold", "ledger.release", "ledger.retry"})
 
 

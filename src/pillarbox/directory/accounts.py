@@ -8,18 +8,26 @@ again has another one, so nothing that was remembered of the old one fits the ne
 too, for workers that were not connected when it happened (``changes_since``).
 
 ERRORS
-    AccountExists, UnknownAccount; Unavailable when the file cannot be used (open() raises StoreError).
+    AccountExists, UnknownAccount, CertificateTaken; Unavailable when the file cannot be used (open() raises
+    StoreError).
 """
 
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pillarbox.directory.base import Account, AccountExists, Unavailable, UnknownAccount
+from pillarbox.directory.base import (
+    Account,
+    AccountExists,
+    CertificateTaken,
+    ScramState,
+    Unavailable,
+    UnknownAccount,
+)
 from pillarbox.directory.preparation import login_key
 from pillarbox.store.sqlite import Database, StoreError, StoreLike, open_store
 
@@ -51,14 +59,22 @@ MIGRATIONS = (
     CREATE TABLE generations (last INTEGER NOT NULL) STRICT;
     INSERT INTO generations (last) VALUES (0);
     """,
+    """
+    CREATE TABLE certificates (mark TEXT PRIMARY KEY NOT NULL, key TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX certificates_by_key ON certificates (key);
+    CREATE TABLE keys (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO keys (name, value) VALUES ('scram', randomblob(32));
+    CREATE INDEX accounts_without_scram ON accounts (key) WHERE scram IS NULL;
+    """,
 )
 
 _COLUMNS = (
     "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
     "password_changed_at, password_hash, scram"
 )
-_FIND = f"SELECT {_COLUMNS} FROM accounts WHERE key = ?"  # noqa: S608  made of constants
-_LIST = f"SELECT {_COLUMNS} FROM accounts ORDER BY key"  # noqa: S608  made of constants
+_MARKS = "(SELECT json_group_array(mark) FROM certificates WHERE certificates.key = accounts.key)"
+_FIND = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts WHERE key = ?"  # noqa: S608  made of constants
+_LIST = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts ORDER BY key"  # noqa: S608  made of constants
 _INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
 
 
@@ -70,11 +86,22 @@ class AccountsStore:
         self._listeners: list[Listener] = []
         self._cache: OrderedDict[str, Account] = OrderedDict()
         self._changes = 0
+        self._scram_state: ScramState | None = None
 
     @classmethod
     async def open(cls, path: Path) -> "AccountsStore":
         """Opens or makes the file. Raises StoreError."""
-        return cls(await open_store(path, MIGRATIONS))
+        accounts = cls(await open_store(path, MIGRATIONS))
+        await accounts._look_at_scram()
+        return accounts
+
+    @property
+    def scram_state(self) -> ScramState | None:
+        """As of the last change; None: not open yet."""
+        return self._scram_state
+
+    async def _look_at_scram(self) -> None:
+        self._scram_state = await self._store.read(_scram_state)
 
     async def close(self) -> None:
         """Closes the file."""
@@ -101,6 +128,16 @@ class AccountsStore:
             if account is not None and changes == self._changes:
                 self._remember(key, account)
         return account
+
+    async def find_certified(self, marks: Sequence[str]) -> Account | None:
+        def select(db: Database) -> Account | None:
+            for mark in marks:
+                row: Any = db.execute("SELECT key FROM certificates WHERE mark = ?", (mark,)).fetchone()
+                if row is not None:
+                    return _find(db, row[0])
+            return None
+
+        return await self._guarded(self._store.read(select))
 
     async def add(self, account: Account) -> None:
         key = login_key(account.login)
@@ -135,6 +172,7 @@ class AccountsStore:
                 raise UnknownAccount(login)
             generation = _next_generation(db)
             db.execute("DELETE FROM accounts WHERE key = ?", (key,))
+            db.execute("DELETE FROM certificates WHERE key = ?", (key,))
             db.execute("INSERT OR REPLACE INTO removed VALUES (?, ?, ?)", (key, account.login, generation))
             return account, generation
 
@@ -164,6 +202,7 @@ class AccountsStore:
             self._cache.pop(key, None)
         else:
             self._remember(key, account)
+        await self._guarded(self._look_at_scram())
         await asyncio.gather(*(listener(account.login, generation) for listener in self._listeners))
 
     def _remember(self, key: str, account: Account) -> None:
@@ -218,11 +257,26 @@ def _insert(db: Database, key: str, account: Account) -> Account:
         stored.password_hash,
         stored.scram,
     )
-    db.execute(
-        _INSERT,
-        values,
-    )
+    db.execute(_INSERT, values)
+    _certify(db, key, stored.certificates)
     return stored
+
+
+def _certify(db: Database, key: str, marks: Sequence[str]) -> None:
+    db.execute("DELETE FROM certificates WHERE key = ?", (key,))
+    for mark in marks:
+        taken: Any = db.execute(
+            "SELECT login FROM accounts JOIN certificates ON accounts.key = certificates.key WHERE mark = ?", (mark,)
+        ).fetchone()
+        if taken is not None:
+            raise CertificateTaken(taken[0])
+        db.execute("INSERT INTO certificates VALUES (?, ?)", (mark, key))
+
+
+def _scram_state(db: Database) -> ScramState:
+    missing: Any = db.execute("SELECT EXISTS (SELECT 1 FROM accounts WHERE scram IS NULL)").fetchone()
+    key: Any = db.execute("SELECT value FROM keys WHERE name = 'scram'").fetchone()
+    return ScramState(not missing[0], bytes(key[0]))
 
 
 def _find(db: Database, key: str) -> Account | None:
@@ -231,7 +285,9 @@ def _find(db: Database, key: str) -> Account | None:
 
 
 def _account(row: Any) -> Account:
-    login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, scram = row
+    login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, scram, marks = (
+        row
+    )
     return Account(
         login=login,
         addresses=tuple(json.loads(addresses)),
@@ -244,4 +300,5 @@ def _account(row: Any) -> Account:
         password_changed_at=changed,
         password_hash=hash_,
         scram=scram,
+        certificates=tuple(sorted(json.loads(marks))),
     )

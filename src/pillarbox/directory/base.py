@@ -7,11 +7,12 @@ ERRORS
     Unavailable: the directory cannot say; becomes 454, never 535.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from pillarbox.sasl.mechanism import Credentials
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
 
 
 class Unavailable(Exception):
@@ -67,10 +68,54 @@ class Directory(Protocol):
         ...
 
 
+@runtime_checkable
+class ScramDirectory(Protocol):
+    """The ability to be signed in at by SCRAM-SHA-256."""
+
+    @property
+    def offers_scram(self) -> bool:
+        """Whether everybody could sign in by it now. No I/O: asked at each EHLO."""
+        ...
+
+    async def scram_secret(self, authcid: str) -> ScramSecret:
+        """What the exchange with this name needs. A name that nobody has gets one too, always the same, that cannot
+        be proven. Raises Unavailable."""
+        ...
+
+    async def verify_proof(self, credentials: ProvenCredentials) -> Identity | Denied:
+        """Who has proven to know the password: as long as it is still the password. Raises Unavailable."""
+        ...
+
+
+@runtime_checkable
+class TokenDirectory(Protocol):
+    """The ability to check bearer tokens."""
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Whether there is something to check them with."""
+        ...
+
+    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+        """Whose token is this. A login beside it must be the token's. Raises Unavailable."""
+        ...
+
+
+@runtime_checkable
+class CertificateDirectory(Protocol):
+    """The ability to know somebody by a certificate that TLS has verified."""
+
+    async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
+        """Whose certificate (DER) is this. ``authzid``: who to act as, only oneself; "": whoever it is. Raises
+        Unavailable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form; ``scram`` a stored
-    SCRAM-SHA-256 secret in RFC 5803 form or None. Neither is in its repr."""
+    SCRAM-SHA-256 secret in RFC 5803 form or None; neither is in its repr. ``certificates``: marks of the client
+    certificates that sign in as this account (certificate.py)."""
 
     login: str
     addresses: tuple[str, ...]
@@ -83,6 +128,7 @@ class Account:
     password_changed_at: float
     password_hash: str
     scram: str | None
+    certificates: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Account({self.login!r})"
@@ -100,8 +146,30 @@ class InvalidAccount(ValueError):
     """Not a login, password or address that could be used; ``str()`` says why, for the operator."""
 
 
+class CertificateTaken(Exception):
+    """The mark is another account's; ``args[0]`` is its login."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ScramState:
+    """What SCRAM needs of all accounts together. ``everywhere``: each account has a secret, so that the mechanism can
+    be offered before anyone is named. ``key``: the one of secrets for names that nobody has; it never changes."""
+
+    everywhere: bool
+    key: bytes
+
+
 class AccountLookup(Protocol):
     """What verification needs of the local accounts, in any process. Logins compare case-insensitively."""
+
+    @property
+    def scram_state(self) -> ScramState | None:
+        """As it was last heard of, without asking; None: not heard of yet."""
+        ...
+
+    async def find_certified(self, marks: Sequence[str]) -> Account | None:
+        """The account that names the first of these marks that any account names. Raises Unavailable."""
+        ...
 
     async def find(self, login: str) -> Account | None:
         """The account as it is now. Raises Unavailable."""

@@ -9,13 +9,17 @@ remembered of a changed account can never be hit, for its generation is another.
 that guesses push no right one out): the same typing error again costs no hash. The key is random and lives in this
 process's memory only.
 
+The other ways to sign in end at the same accounts: SCRAM-SHA-256 by the secret stored with the password, tokens by
+the key in the settings, certificates by the marks that an account has.
+
 A look-up follows the hash too: a password changed while an attempt waited in line is not accepted any more.
 
 STANDARDS
     RFC 4616 2 (authzid: only one's own), RFC 4013 (preparation of both).
 
 ERRORS
-    Unavailable: the accounts are out of reach, or too many strangers' hashes are waiting.
+    Unavailable: the accounts are out of reach, or too many strangers' hashes are waiting. KeyUnusable, when it is
+    made, for a key of tokens that cannot be used.
 """
 
 import hashlib
@@ -25,10 +29,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
+from pillarbox.directory.certificate import read_certificate
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
-from pillarbox.directory.settings import LocalSettings
-from pillarbox.sasl.mechanism import Credentials
+from pillarbox.directory.scram import false_secret, read_secret
+from pillarbox.directory.settings import LocalSettings, TokenSettings
+from pillarbox.directory.token import TokenRefused, TokenVerifier, load_key
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
 
 RIGHT_CEILING = 32_768
 WRONG_CEILING = 8_192
@@ -66,7 +73,7 @@ class _Memory:
 
 
 class LocalDirectory:
-    """See the module's text; satisfies Directory. ``clock`` is monotonic."""
+    """See the module's text; satisfies Directory and the abilities beside it. ``clock`` is monotonic."""
 
     def __init__(
         self,
@@ -79,9 +86,75 @@ class LocalDirectory:
         self._accounts = accounts
         self._passwords = passwords or Passwords(settings)
         self._clock = clock
+        self._scram = settings.scram
+        self._tokens = None if settings.tokens is None else _verifier(settings.tokens)
         self._key = secrets.token_bytes(32)
         self._right = _Memory(settings.cache, RIGHT_CEILING)
         self._wrong = _Memory(settings.cache, WRONG_CEILING)
+
+    @property
+    def offers_scram(self) -> bool:
+        """Each account has a secret, and new passwords get one."""
+        state = self._accounts.scram_state
+        return self._scram and state is not None and state.everywhere
+
+    @property
+    def offers_tokens(self) -> bool:
+        """There is a key."""
+        return self._tokens is not None
+
+    async def scram_secret(self, authcid: str) -> ScramSecret:
+        try:
+            login = login_key(authcid)
+        except ValueError:
+            login = authcid
+        account = await self._accounts.find(login) if len(login) <= LOGIN_CEILING else None
+        state = self._accounts.scram_state
+        if state is None:
+            raise Unavailable("the accounts have not been heard of yet")
+        if account is None or account.scram is None:
+            return false_secret(state.key, login)
+        return _secret_of(account, account.scram)
+
+    async def verify_proof(self, credentials: ProvenCredentials) -> Identity | Denied:
+        try:
+            login = login_key(credentials.authcid)
+            foreign = bool(credentials.authzid) and login_key(credentials.authzid) != login
+        except ValueError:
+            return Denied(Reason.WRONG)
+        if foreign:
+            return Denied(Reason.WRONG)
+        account = await self._accounts.find(login)
+        if account is None or account.scram is None:
+            return Denied(Reason.UNKNOWN)
+        return _answer(account, _secret_of(account, account.scram) == credentials.secret)
+
+    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+        if self._tokens is None:
+            return Denied(Reason.WRONG)
+        try:
+            login = login_key(self._tokens.login_of(credentials.token))
+            if credentials.login and login_key(credentials.login) != login:
+                return Denied(Reason.WRONG)
+        except TokenRefused as refused:
+            return Denied(Reason.EXPIRED if refused.expired else Reason.WRONG)
+        except ValueError:
+            return Denied(Reason.WRONG)
+        return _answer(await self._accounts.find(login), right=True)
+
+    async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
+        try:
+            marks = read_certificate(certificate).marks
+        except ValueError:
+            return Denied(Reason.WRONG)
+        account = await self._accounts.find_certified(marks)
+        if account is None:
+            return Denied(Reason.UNKNOWN)
+        try:
+            foreign = bool(authzid) and login_key(authzid) != login_key(account.login)
+        except ValueError:
+            foreign = True
+        return _answer(account, not foreign)
 
     def close(self) -> None:
         """Stops the hashing threads."""
@@ -121,6 +194,19 @@ class LocalDirectory:
     def _entry(self, login: str, password: str, generation: int) -> bytes:
         octets = b"\0".join((login.encode(), password.encode(), b"%d" % generation))
         return hashlib.blake2b(octets, key=self._key, digest_size=16).digest()
+
+
+def _verifier(settings: TokenSettings) -> TokenVerifier:
+    return TokenVerifier(
+        load_key(settings.key), issuer=settings.issuer, audience=settings.audience, claim=settings.claim
+    )
+
+
+def _secret_of(account: Account, stored: str) -> ScramSecret:
+    try:
+        return read_secret(stored)
+    except ValueError as error:
+        raise Unavailable(f"the SCRAM secret of {account.login!r} is {error}") from None
 
 
 def _generation(account: Account | None) -> int:

@@ -6,9 +6,10 @@
     handlers.update(accounts.handlers())        # before link.start()
     accounts.on_change(lambda login, generation: ...)
 
-What was found is remembered while the channel lasts: the spool process tells of each change, and awaits the answer,
-before the operator's verb returns. So a remembered account is never older than the last verb that returned. With
-the channel the memory ends; at the next one this worker asks for what it missed, and on_change hears of it.
+What was found is remembered while the channel lasts: the spool process tells of each change (and whether each account
+has a SCRAM secret now), and awaits the answer, before the operator's verb returns. So a remembered account is never
+older than the last verb that returned. With the channel the memory ends; at the next one this worker asks for what it
+missed, and on_change hears of it.
 
 on_change is called with the login as the directory spells it and the new generation: sessions of that login with a
 lower generation end at their next command.
@@ -19,13 +20,14 @@ ERRORS
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pillarbox.control.channel import Channel, ChannelClosed, Handlers, RemoteError
 from pillarbox.control.frames import from_body
 from pillarbox.control.link import LinkLike
-from pillarbox.directory.base import Account, Unavailable
+from pillarbox.directory.base import Account, ScramState, Unavailable
 from pillarbox.directory.preparation import login_key
 
 PATIENCE = 2.0
@@ -44,6 +46,7 @@ class RemoteAccounts:
         self._calls: list[OnChange] = []
         self._changes = 0
         self._seen: int | None = None
+        self._scram_state: ScramState | None = None
         link.on_connect(self._watch)
 
     def handlers(self) -> Handlers:
@@ -54,6 +57,15 @@ class RemoteAccounts:
         """Calls with (login, generation) of each account that changed or was removed."""
         self._calls.append(call)
 
+    @property
+    def scram_state(self) -> ScramState | None:
+        """As the spool process told it last."""
+        return self._scram_state
+
+    async def find_certified(self, marks: Sequence[str]) -> Account | None:
+        body = await self._ask("account.certified", list(marks))
+        return None if body is None else from_body(Account, body)
+
     async def find(self, login: str) -> Account | None:
         try:
             key = login_key(login)
@@ -63,7 +75,7 @@ class RemoteAccounts:
         if account is not None and self._link.connected:
             return account
         changes = self._changes
-        body = await self._ask(key)
+        body = await self._ask("account.find", key)
         if body is None:
             return None
         account = from_body(Account, body)
@@ -73,10 +85,10 @@ class RemoteAccounts:
                 self._cache.popitem(last=False)
         return account
 
-    async def _ask(self, key: str) -> Any:
+    async def _ask(self, verb: str, body: Any) -> Any:
         try:
             async with asyncio.timeout(ANSWER_TIME):
-                return await self._link.request("account.find", key, patience=PATIENCE, repeat=True)
+                return await self._link.request(verb, body, patience=PATIENCE, repeat=True)
         except ChannelClosed as error:
             raise Unavailable(f"the spool process cannot be reached: {error}") from error
         except TimeoutError as error:
@@ -87,6 +99,7 @@ class RemoteAccounts:
     async def _watch(self) -> None:
         self._forget_all()
         answer = await self._link.request("account.watch", self._seen)
+        self._scram_state = ScramState(from_body(bool, answer["scram"]), from_body(bytes, answer["key"]))
         for login, generation in from_body(list[tuple[str, int]], answer["changed"]):
             self._tell(login, generation)
         self._seen = max(self._seen or 0, from_body(int, answer["last"]))
@@ -97,7 +110,9 @@ class RemoteAccounts:
         self._cache.clear()
 
     def _changed(self, _channel: Channel, body: Any) -> bool:
-        login, generation = from_body(tuple[str, int], body)
+        login, generation, scram = from_body(tuple[str, int, bool], body)
+        if self._scram_state is not None:
+            self._scram_state = replace(self._scram_state, everywhere=scram)
         self._changes += 1
         self._cache.pop(login_key(login), None)
         self._seen = max(self._seen or 0, generation)

@@ -6,14 +6,18 @@
 Give ``ERRORS`` to control.serve for both.
 
 A worker says ``account.watch`` on each connection, with the last generation that it heard of (None: none yet), and
-hears of what changed since. From then on each change comes to it as the request ``account.changed``; the operator's
-verb returns when every connected worker has answered, or after ``TELL_TIME`` seconds with a line in the log.
+hears of what changed since. From then on each change comes to it as the request ``account.changed`` (login,
+generation, whether each account has a SCRAM secret now); the operator's verb returns when every connected worker has
+answered, or after ``TELL_TIME`` seconds with a line in the log.
 
-    account.find   login -> account or None
-    account.watch  generation or None -> {last: generation, changed: [[login, generation]]}
+    account.find       login -> account or None
+    account.certified  [mark of a certificate, the surest first] -> account or None
+    account.watch      generation or None -> {last: generation, changed: [[login, generation]],
+                       scram: each account has a secret, key: of the secrets of names that nobody has}
 
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
-recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, current_hash: bool}):
+recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
+current_hash: bool}):
 
     user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled}; all but the
                    first two may be left out
@@ -23,12 +27,13 @@ recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, cur
     user.disable, user.enable  {login}
     user.modify    {login, addresses, domains, may_redirect, recipients_per_hour}; what is left out stays
     user.remove    {login} -> None
+    user.certify, user.decertify  {login, mark}: a client certificate signs in as this account, or does no longer
 
 Passwords travel in clear over the operator's socket, a UNIX socket of mode 0660, and are hashed here, in a thread:
 so the hash's parameters are in one place.
 
 ERRORS
-    AccountExists, UnknownAccount, InvalidAccount (its text is for the operator), Unavailable.
+    AccountExists, UnknownAccount, CertificateTaken, InvalidAccount (its text is for the operator), Unavailable.
 """
 
 import asyncio
@@ -40,7 +45,15 @@ from typing import Any
 from pillarbox.control.channel import Channel, ChannelClosed, Handlers, RemoteError
 from pillarbox.control.frames import from_body
 from pillarbox.directory.accounts import AccountsStore
-from pillarbox.directory.base import Account, AccountExists, InvalidAccount, Unavailable, UnknownAccount
+from pillarbox.directory.base import (
+    Account,
+    AccountExists,
+    CertificateTaken,
+    InvalidAccount,
+    Unavailable,
+    UnknownAccount,
+)
+from pillarbox.directory.certificate import check_mark
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, prepare
 from pillarbox.directory.scram import create_secret
@@ -49,7 +62,13 @@ from pillarbox.telemetry.events import get_logger
 
 log = get_logger("directory")
 
-ERRORS: tuple[type[Exception], ...] = (AccountExists, UnknownAccount, InvalidAccount, Unavailable)
+ERRORS: tuple[type[Exception], ...] = (
+    AccountExists,
+    UnknownAccount,
+    CertificateTaken,
+    InvalidAccount,
+    Unavailable,
+)
 """What control.serve(errors=...) is to carry by name."""
 
 TELL_TIME = 2.0
@@ -59,7 +78,11 @@ TELL_TIME = 2.0
 def lookup_handlers(accounts: AccountsStore, *, tell_time: float = TELL_TIME) -> Handlers:
     """The verbs of a submission worker's channel."""
     service = _LookupService(accounts, tell_time)
-    return {"account.find": service.find, "account.watch": service.watch}
+    return {
+        "account.find": service.find,
+        "account.certified": service.certified,
+        "account.watch": service.watch,
+    }
 
 
 class _LookupService:
@@ -72,6 +95,9 @@ class _LookupService:
     async def find(self, _channel: Channel, body: Any) -> Account | None:
         return await self._accounts.find(from_body(str, body))
 
+    async def certified(self, _channel: Channel, body: Any) -> Account | None:
+        return await self._accounts.find_certified(from_body(list[str], body))
+
     async def watch(self, channel: Channel, body: Any) -> dict[str, Any]:
         seen = None if body is None else from_body(int, body)
         if not self._watchers:
@@ -80,7 +106,10 @@ class _LookupService:
             self._watchers.add(channel)
             channel.on_close(lambda: self._left(channel))
         last, changed = await self._accounts.changes_since(seen)
-        return {"last": last, "changed": changed}
+        state = self._accounts.scram_state
+        if state is None:
+            raise Unavailable("the accounts are not open")
+        return {"last": last, "changed": changed, "scram": state.everywhere, "key": state.key}
 
     def _left(self, channel: Channel) -> None:
         self._watchers.discard(channel)
@@ -89,17 +118,19 @@ class _LookupService:
 
     async def _tell_all(self, login: str, generation: int) -> None:
         watchers = tuple(self._watchers)
-        await asyncio.gather(*(_tell(channel, login, generation, self._tell_time) for channel in watchers))
+        state = self._accounts.scram_state
+        change = (login, generation, state is not None and state.everywhere)
+        await asyncio.gather(*(_tell(channel, change, self._tell_time) for channel in watchers))
 
 
-async def _tell(channel: Channel, login: str, generation: int, tell_time: float) -> None:
+async def _tell(channel: Channel, change: tuple[str, int, bool], tell_time: float) -> None:
     try:
         async with asyncio.timeout(tell_time):
-            await channel.request("account.changed", (login, generation))
+            await channel.request("account.changed", change)
     except ChannelClosed:
         return  # it asks what changed when it connects again
     except (TimeoutError, RemoteError) as error:
-        log.error("account.change_unheard", login=login, pid=channel.peer.pid, reason=type(error).__name__)
+        log.error("account.change_unheard", login=change[0], pid=channel.peer.pid, reason=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +164,8 @@ def operator_handlers(
         "user.enable": service.enable,
         "user.modify": service.modify,
         "user.remove": service.remove,
+        "user.certify": service.certify,
+        "user.decertify": service.decertify,
     }
 
 
@@ -212,6 +245,20 @@ class _OperatorService:
             await self._accounts.remove(account.login)
         log.info("account.removed", login=account.login)
 
+    async def certify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            account, mark = await self._find(body), _mark(body)
+            marks = tuple(dict.fromkeys((*account.certificates, mark)))
+            return await self._replace(replace(account, certificates=marks), "account.certified")
+
+    async def decertify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        async with self._one_at_a_time:
+            account, mark = await self._find(body), _mark(body)
+            if mark not in account.certificates:
+                raise InvalidAccount(f"{account.login} has no certificate {mark}")
+            marks = tuple(one for one in account.certificates if one != mark)
+            return await self._replace(replace(account, certificates=marks), "account.decertified")
+
     async def _find(self, body: Any) -> Account:
         login = _field(str, body, "login")
         account = await self._accounts.find(login)
@@ -245,6 +292,7 @@ class _OperatorService:
             "created_at": account.created_at,
             "password_changed_at": account.password_changed_at,
             "scram": account.scram is not None,
+            "certificates": account.certificates,
             "current_hash": self._passwords.is_current(account.password_hash),
         }
 
@@ -261,6 +309,13 @@ def _field(kind: type[Any], body: Any, name: str) -> Any:
         return from_body(kind, body[name])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidAccount(f"{name}: missing or of the wrong kind") from error
+
+
+def _mark(body: Any) -> str:
+    try:
+        return check_mark(_field(str, body, "mark"))
+    except ValueError as error:
+        raise InvalidAccount(str(error)) from error
 
 
 def check_login(login: str) -> str:

@@ -1,6 +1,17 @@
 """What a directory needs to know; made by config. Times in seconds."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """Tokens that let somebody in: signed by ``key``, from ``issuer``, for ``audience``; ``claim`` is the login."""
+
+    key: Path
+    issuer: str
+    audience: str
+    claim: str = "sub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +25,7 @@ class LocalSettings:
     argon2_memory: int = 19_456
     argon2_time: int = 2
     argon2_parallelism: int = 1
+    tokens: TokenSettings | None = None
 
 
 DirectorySettings = LocalSettings

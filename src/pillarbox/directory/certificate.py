@@ -1,0 +1,101 @@
+"""What a client's certificate says of its holder; and public keys. The only importer of cryptography in this room.
+
+    certificate = read_certificate(der)      # verified by TLS against the listener's CA, before this
+    certificate.marks                        # what an account may name: the surest first
+
+An account names certificates by marks: ``sha256:`` and 64 hexadecimal digits, ``email:`` and an address of the
+subject alternative name, ``cn:`` and the subject's common name. Each mark is of one account at most.
+
+STANDARDS
+    RFC 5280 4.2.1.6 (subject alternative name), RFC 4422 A (EXTERNAL).
+
+ERRORS
+    ValueError: not a certificate; not a mark (for the operator).
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
+from cryptography.x509.oid import NameOID
+
+MARK_CEILING = 320
+"""Characters of a mark: an address at its longest."""
+
+LEAST_RSA = 2_048
+"""Bits of an RSA key (RFC 7518 3.3)."""
+
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate as far as signing in goes. ``emails``: lower case. ``common_name``: "" for none or several."""
+
+    fingerprint: str
+    emails: tuple[str, ...]
+    common_name: str
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """By what an account may name it, the surest first."""
+        marks = [f"sha256:{self.fingerprint}", *(f"email:{email}" for email in self.emails)]
+        return (*marks, f"cn:{self.common_name}") if self.common_name else tuple(marks)
+
+
+def read_certificate(der: bytes) -> ClientCertificate:
+    """Raises ValueError."""
+    certificate = x509.load_der_x509_certificate(der)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        emails: tuple[str, ...] = ()
+    else:
+        emails = tuple(dict.fromkeys(email.lower() for email in names.get_values_for_type(x509.RFC822Name)))
+    common_names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    common_name = common_names[0] if len(common_names) == 1 else ""
+    return ClientCertificate(hashlib.sha256(der).hexdigest(), emails, common_name)
+
+
+def read_public_key(pem: bytes) -> tuple[str, object]:
+    """A public key in PEM, with the one algorithm of JWT (RFC 7518 3.1, RFC 8037) that it is for. Raises ValueError,
+    whose text is for the operator."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("expected a public key in PEM (-----BEGIN PUBLIC KEY-----)") from None
+    match key:
+        case rsa.RSAPublicKey() if key.key_size < LEAST_RSA:
+            raise ValueError(f"an RSA key of {key.key_size} bits; expected at least {LEAST_RSA}")
+        case rsa.RSAPublicKey():
+            return "RS256", key
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
+            return "ES256", key
+        case ed25519.Ed25519PublicKey():
+            return "EdDSA", key
+    raise ValueError("expected a key of RSA, P-256 or Ed25519")
+
+
+def fingerprint_mark(pem: bytes) -> str:
+    """The mark of the first certificate in a PEM file. Raises ValueError."""
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def check_mark(mark: str) -> str:
+    """The mark as it is stored. Raises ValueError, whose text is for the operator."""
+    kind, colon, value = mark.partition(":")
+    kind, value = kind.strip().lower(), value.strip()
+    if colon and value and len(mark) <= MARK_CEILING and value.isprintable():
+        digits = value.replace(":", "").lower()
+        if kind == "sha256" and _FINGERPRINT.fullmatch(digits):
+            return f"sha256:{digits}"
+        if kind == "email" and "@" in value:
+            return f"email:{value.lower()}"
+        if kind == "cn":
+            return f"cn:{value}"
+    raise ValueError(f"not a mark: {mark!r}; expected sha256:FINGERPRINT, email:ADDRESS or cn:NAME")
