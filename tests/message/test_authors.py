@@ -362,6 +362,6 @@ def test_what_the_standard_library_writes_is_read(people: list[tuple[str, str]])
 
 
 def test_a_comma_that_was_folded_into_an_encoded_word_separates_nobody() -> None:
-    """The standard library's, when a line ends there: two authors to one reader, one with a stray address to others."""
+    """As the standard library does when a line ends there: one reader sees two authors, another does not."""
     with pytest.raises(HeaderDefect, match="not a list of mailboxes"):
         read(b"From: 0 <b.c@example.org>\r\n =?utf-8?q?=2C?= 0 <a@x>\r\nSender: s@x\r\n\r\n")
