@@ -97,6 +97,9 @@ max_message_size = "10MiB"
 strict_text_lines = true
 hide_client_address = true
 failed_sign_in_time = "1500ms"
+data_total_timeout = "2h"
+disabled_extensions = ["chunking", "MT-PRIORITY"]
+max_hold = "7d"
 tls_minimum_version = "1.3"
 client_certificates = "optional"
 client_ca = "ca.pem"
@@ -141,6 +144,8 @@ def test_every_key_reaches_its_room() -> None:
     assert site.name == "mail.example.org"
     assert site.mechanisms == ("PLAIN",)
     assert (site.max_text_line, site.failed_sign_in_time) == (1000, 1.5)
+    assert (site.data_total_timeout, site.disabled_extensions) == (7200, ("CHUNKING", "MT-PRIORITY"))
+    assert site.max_hold == 7 * 86_400
     assert site.tls.minimum_version is ssl.TLSVersion.TLSv1_3
     assert site.tls.client_certificates is ClientCertificates.OPTIONAL
     assert site.tls.client_ca == Path("/etc/pillarbox/ca.pem")
@@ -409,6 +414,7 @@ def test_the_same_address_twice_in_one_site() -> None:
         ('client_ca = "ca.pem"\n', "nobody would be asked for one"),
         ('tls_ciphers = "NO-SUCH"\n', "expected a cipher list that OpenSSL knows"),
         ("idle_timeout = 0\n", 'expected at least "1s"'),
+        ('data_total_timeout = "2m"\n', "found less than data_timeout"),
         ("[guard]\nblock_failures = 3\n", "expected more than free_failures (3)"),
         ("[guard]\nwindow = 0\n", "failures would never count"),
         ('[[directory]]\nname = "local"\nargon2_memory = "4KiB"\n', "8 KiB per lane"),

@@ -103,6 +103,9 @@ def _site(table: SiteTable, base: Path) -> SiteSettings:
         handshake_timeout=table.handshake_timeout,
         proxy_from=tuple(table.proxy_from),
         data_timeout=table.data_timeout,
+        data_total_timeout=table.data_total_timeout,
+        disabled_extensions=tuple(table.disabled_extensions),
+        max_hold=table.max_hold,
     )
 
 

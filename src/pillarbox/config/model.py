@@ -85,6 +85,9 @@ IpNetwork = Annotated[
 ]
 FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
 Text = Annotated[str, Field(min_length=1)]
+Extension = Literal[
+    "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS", "LIMITS"
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -236,6 +239,16 @@ class SiteTable(Table):
     )
     handshake_timeout: Time = Field(_SITE.handshake_timeout, description="How long a TLS handshake may take.")
     data_timeout: Time = Field(_SITE.data_timeout, description="How long a client may pause within content.")
+    data_total_timeout: Time = Field(
+        _SITE.data_total_timeout, description="How long the content of one message may take to come."
+    )
+    disabled_extensions: list[Annotated[Extension, BeforeValidator(_upper)]] = Field(
+        [], description="Extensions of SMTP that are not offered (EHLO)."
+    )
+    max_hold: Time = Field(
+        _SITE.max_hold,
+        description="How long a sender may have a message held (FUTURERELEASE). 0: not offered.",
+    )
 
 
 class DeliveryTable(Table):

@@ -147,9 +147,16 @@ def _site_keys(tables: FileTable) -> Broken:
             yield (*at, "client_ca"), 'found without client_certificates = "optional"; nobody would be asked for one'
         if site.tls_ciphers is not None and not _ciphers_known(site.tls_ciphers):
             yield (*at, "tls_ciphers"), f'found "{site.tls_ciphers}"; expected a cipher list that OpenSSL knows'
+
+
+def _site_times(tables: FileTable) -> Broken:
+    for number, site in enumerate(tables.site):
+        at: KeyPath = ("site", number)
         for key in ("idle_timeout", "unauthenticated_timeout", "data_timeout", "handshake_timeout"):
             if getattr(site, key) < 1:
                 yield (*at, key), f'found {format_time(getattr(site, key))}; expected at least "1s"'
+        if site.data_total_timeout < site.data_timeout:
+            yield (*at, "data_total_timeout"), "found less than data_timeout; expected at least as much"
 
 
 def _ciphers_known(ciphers: str) -> bool:
@@ -246,6 +253,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _listeners,
     _shared_addresses,
     _site_keys,
+    _site_times,
     _proxies,
     _guard,
     _directories,
