@@ -71,11 +71,14 @@ class Lent(NamedTuple):
 
 
 def weight(lent: Lent) -> int:
-    """The octets of a lease, about: its content, and each address twice (envelope and recipient)."""
+    """The octets of a lease, about: content, and if there are many addresses each twice (envelope and recipient)."""
     envelope = lent.envelope
+    content = len(lent.content or b"")
+    if len(envelope.forward_paths) == 1:
+        return content
     addresses = sum(map(len, envelope.forward_paths)) + sum(map(len, envelope.original_recipients))
     each = sum([_OF_A_RECIPIENT + len(recipient.last_reply) for recipient in lent.recipients])
-    return len(lent.content or b"") + 2 * addresses + each
+    return content + 2 * addresses + each
 
 
 _OF_A_RECIPIENT = 50
