@@ -24,11 +24,13 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListenerTls:
-    """What all certificates of one listener share. ``client_ca`` None: client certificates are not asked for."""
+    """What all certificates of one listener share. ``client_ca`` None: client certificates are not asked for;
+    ``client_required``: whoever has none gets no further than the handshake."""
 
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     ciphers: str | None = None
     client_ca: Path | None = None
+    client_required: bool = False
 
 
 def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSLContext:
@@ -56,7 +58,7 @@ def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSL
             raise CertificateError(f"{key}: the key does not belong to the certificate {certificate}") from error
         raise CertificateError(f"{certificate}, {key}: not a PEM certificate chain and its key") from error
     if shared.client_ca is not None:
-        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_mode = ssl.CERT_REQUIRED if shared.client_required else ssl.CERT_OPTIONAL
         try:
             context.load_verify_locations(shared.client_ca)
         except (ssl.SSLError, OSError) as error:

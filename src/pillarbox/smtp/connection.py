@@ -146,3 +146,20 @@ class Connection:
         if isinstance(self._side, Client):
             raise LocalProtocolError("a client serves nobody")
         self._side.serve_as(limits, tuple(mechanisms))
+
+    def offer(self, mechanisms: Iterable[str]) -> None:
+        """Server: the mechanisms of the hello_reply to come, and of AUTH after it. Raises LocalProtocolError in the
+        client role."""
+        if isinstance(self._side, Client):
+            raise LocalProtocolError("a client offers nothing")
+        self._side.offer(tuple(mechanisms))
+
+    def sign_in(self) -> None:
+        """Server: the peer is signed in by what it showed in the handshake; AUTH is neither offered nor taken.
+
+        Raises:
+            LocalProtocolError: the client, outside TLS, or after the first command.
+        """
+        if isinstance(self._side, Client):
+            raise LocalProtocolError("a client signs nobody in")
+        self._side.sign_in()

@@ -278,6 +278,16 @@ class Server:
         self.facts.mechanisms = mechanisms
         self._ceilings, self._exchange = _ceilings(limits)
 
+    def offer(self, mechanisms: tuple[str, ...]) -> None:
+        """See Connection."""
+        self.facts.mechanisms = mechanisms
+
+    def sign_in(self) -> None:
+        """See Connection."""
+        if not self.facts.tls or self._state not in (State.GREETING, State.START):
+            raise LocalProtocolError("a certificate signs in before the first command inside TLS")
+        self.facts.authenticated = True
+
     def hello_reply(self, host: str) -> Reply:
         """See Connection."""
         due = self._due

@@ -3,10 +3,15 @@
     identity = await authenticate(stream, event, asker)
 
 The guard is asked before anything is hashed. Every failure, whatever its cause, is answered with one text at a
-fixed time after the client's last word, plus the guard's delay; how many may wait so is bounded.
+fixed time after the client's last word, plus the guard's delay; how many may wait so is bounded. A mechanism of
+tokens tells its client of the refusal in a challenge first, at that same time (RFC 7628 3.2.3).
+
+In SCRAM the guard is asked as soon as there is a name, and the challenge with the salt leaves at a fixed time after
+the name came, whether somebody has that name or not. A wrong password cannot be recognised there when it comes
+again, so each failure counts as a distinct one.
 
 STANDARDS
-    RFC 4954 (AUTH), RFC 4422 (SASL).
+    RFC 4954 (AUTH), RFC 4422 (SASL), RFC 7628 3.2.3.
 
 ERRORS
     Refused: 535 for a failure, 454 for a directory that cannot say, 421 for a blocked address or a full waiting
@@ -16,14 +21,33 @@ MUST NOT IMPORT a directory's or guard's implementation; passwords leave this mo
 """
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from pillarbox.directory.base import Denied, Identity, Unavailable
+from pillarbox.directory.base import (
+    CertificateDirectory,
+    Denied,
+    Identity,
+    Reason,
+    ScramDirectory,
+    TokenDirectory,
+    Unavailable,
+)
 from pillarbox.guard.base import Attempt, Verdict
 from pillarbox.net.stream import Stream
+from pillarbox.sasl.mechanism import (
+    CertificateClaim,
+    Claim,
+    Disproved,
+    Failure,
+    PasswordCredentials,
+    ProvenCredentials,
+    SecretWanted,
+    Success,
+    TokenCredentials,
+)
 from pillarbox.sasl.mechanism import Challenge as SaslChallenge
-from pillarbox.sasl.mechanism import Credentials, Failure
 from pillarbox.sasl.registry import SERVER_MECHANISMS
 from pillarbox.smtp.events import Auth, AuthCancelled, AuthResponse, Challenge, ConnectionClosed
 from pillarbox.submission import replies
@@ -35,96 +59,205 @@ from pillarbox.telemetry.events import Logger
 
 SIGN_INS = counter("sign_ins_total", "Sign-in attempts", labels=("mechanism", "result"))
 
+SECRET_TIME = 0.02
+"""Seconds from a name in SCRAM to the challenge with its salt: longer than any look-up takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Where the attempt comes from, and what judges it."""
+    """Where the attempt comes from, and what judges it. ``certificate``: the client's in DER, verified by TLS, where
+    there is one and the mechanism is EXTERNAL."""
 
     address: str
     site: Site
     services: Services
     admission: Admission[Any]
     log: Logger
+    certificate: bytes | None = None
 
 
 async def authenticate(stream: Stream, event: Auth, asker: Asker) -> Identity:
     """Runs the exchange and returns who it is. The reply, 235 or the Refused one, is the caller's to send."""
-    loop = asyncio.get_running_loop()
-    credentials = await _exchange(stream, event)
-    said_at = loop.time()
-    if isinstance(credentials, Failure):
-        await _fail(asker, event.mechanism, "", f"malformed: {credentials.reason}", said_at, 0.0)
-    else:
-        verdict = await _ask_guard(asker, event.mechanism, credentials)
-        identity = await _verify(asker, event.mechanism, credentials, verdict)
-        if isinstance(identity, Identity):
-            return identity
-        reason = identity.reason.name.lower()
-        await _fail(asker, event.mechanism, credentials.authcid, reason, said_at, verdict.delay)
-    raise Refused(replies.SIGN_IN_FAILED, "sign-in failed")
+    return await _Exchange(stream, event.mechanism, asker).run(event.initial_response)
 
 
-async def _exchange(stream: Stream, event: Auth) -> Credentials | Failure:
-    """The SASL dialogue up to its credentials. Raises Refused when the client cancels."""
-    mechanism = SERVER_MECHANISMS[event.mechanism]()
-    step = mechanism.step(event.initial_response)
-    while isinstance(step, SaslChallenge):
-        stream.send(Challenge(step.octets))
-        answer = await stream.next_event()
+async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
+    """Who the client is by its certificate (DER, verified by TLS), without a word of AUTH; None: nobody, or the
+    directory cannot say. It is no attempt that could fail: the client may sign in with AUTH after it."""
+    directory = asker.site.directory
+    if not isinstance(directory, CertificateDirectory):
+        return None
+    try:
+        answer = await directory.verify_certificate(certificate, "")
+    except Unavailable as error:
+        asker.log.warning("signin.certificate_unknown", reason=f"directory unavailable: {error}")
+        return None
+    if isinstance(answer, Denied):
+        asker.log.info("signin.certificate_unknown", reason=answer.reason.name.lower())
+        return None
+    services = asker.services
+    fingerprint = services.guard.fingerprint(answer.login, hashlib.sha256(certificate).hexdigest())
+    services.guard.succeeded(Attempt(asker.address, answer.login, fingerprint, services.now()))
+    SIGN_INS.add(1, "certificate", "ok")
+    return answer
+
+
+class _Exchange:
+    """One AUTH."""
+
+    __slots__ = ("_asker", "_mechanism", "_said_at", "_stream", "_verdict")
+
+    def __init__(self, stream: Stream, mechanism: str, asker: Asker) -> None:
+        self._stream = stream
+        self._mechanism = mechanism
+        self._asker = asker
+        self._verdict: Verdict | None = None
+        self._said_at = asyncio.get_running_loop().time()
+
+    async def run(self, initial_response: bytes | None) -> Identity:
+        """See authenticate."""
+        step = await self._converse(initial_response)
+        refusal = b""
+        match step:
+            case Failure():
+                await self._fail("", f"malformed: {step.reason}")
+            case Disproved():
+                # nothing of the password is known here, so the fingerprint is of nothing that comes again
+                self._count(step.authcid, self._asker.services.random(16).hex())
+                await self._fail(step.authcid, "wrong")
+            case Success():
+                answer = await self._verify(step.credentials)
+                if isinstance(answer, Identity):
+                    return answer
+                await self._fail(_login(step.credentials), answer.reason.name.lower())
+                refusal = step.refusal
+        if refusal:
+            await self._ask(SaslChallenge(refusal))  # whatever the client says to it
+        raise Refused(replies.SIGN_IN_FAILED, "sign-in failed")
+
+    async def _converse(self, initial_response: bytes | None) -> Success | Disproved | Failure:
+        """The SASL dialogue up to its end. Raises Refused when the client cancels."""
+        mechanism = SERVER_MECHANISMS[self._mechanism]()
+        step = mechanism.step(initial_response)
+        while not isinstance(step, Success | Disproved | Failure):
+            if isinstance(step, SecretWanted):
+                step = await self._fetch_secret(step)
+            response = await self._ask(step)
+            self._said_at = asyncio.get_running_loop().time()
+            step = mechanism.step(response)
+        return step
+
+    async def _ask(self, challenge: SaslChallenge) -> bytes:
+        self._stream.send(Challenge(challenge.octets))
+        answer = await self._stream.next_event()
         match answer:
             case AuthResponse(response):
-                step = mechanism.step(response)
+                return response
             case AuthCancelled():
                 raise Refused(replies.SIGN_IN_CANCELLED, "the client cancelled the exchange")
             case ConnectionClosed():
                 raise Refused(replies.SIGN_IN_CANCELLED, "the client left during the exchange", closes=True)
             case _:
                 raise AssertionError(f"{type(answer).__name__} inside a SASL exchange")
-    return step if isinstance(step, Failure) else step.credentials
+
+    async def _fetch_secret(self, wanted: SecretWanted) -> SaslChallenge:
+        loop = asyncio.get_running_loop()
+        leaves_at = loop.time() + SECRET_TIME
+        await self._ask_guard(wanted.authcid)
+        directory = self._asker.site.directory
+        if not isinstance(directory, ScramDirectory):
+            raise AssertionError("SCRAM at a directory without secrets")
+        try:
+            secret = await directory.scram_secret(wanted.authcid)
+        except Unavailable as error:
+            raise self._unavailable(error) from error
+        await asyncio.sleep(leaves_at - loop.time())
+        return wanted.proceed(secret, self._asker.services.random(18).hex())
+
+    async def _ask_guard(self, login: str) -> Verdict:
+        if self._verdict is not None:
+            return self._verdict
+        asker = self._asker
+        verdict = self._verdict = await asker.services.guard.ask(asker.address, login, asker.services.now())
+        if verdict.blocked is not None:
+            SIGN_INS.add(1, self._mechanism, "blocked")
+            asker.log.warning(
+                "signin.blocked", login=login, until=verdict.blocked.until, failures=verdict.blocked.failures
+            )
+            raise Refused(replies.BLOCKED, "address blocked after failures", closes=True)
+        return verdict
+
+    async def _verify(self, credentials: Claim) -> Identity | Denied:
+        verdict = await self._ask_guard(_login(credentials))
+        try:
+            answer = await self._ask_directory(credentials, verdict)
+        except Unavailable as error:
+            raise self._unavailable(error) from error
+        if isinstance(answer, Identity):
+            services = self._asker.services
+            fingerprint = services.guard.fingerprint(_login(credentials), self._secret(credentials))
+            services.guard.succeeded(Attempt(self._asker.address, answer.login, fingerprint, services.now()))
+            SIGN_INS.add(1, self._mechanism, "ok")
+        else:
+            self._count(_login(credentials), self._secret(credentials))
+        return answer
+
+    async def _ask_directory(self, credentials: Claim, verdict: Verdict) -> Identity | Denied:
+        directory, certificate = self._asker.site.directory, self._asker.certificate
+        match credentials:
+            case PasswordCredentials():
+                return await directory.verify(credentials, known_place=verdict.known_place)
+            case ProvenCredentials() if isinstance(directory, ScramDirectory):
+                return await directory.verify_proof(credentials)
+            case TokenCredentials() if isinstance(directory, TokenDirectory):
+                return await directory.verify_token(credentials)
+            case CertificateClaim(authzid) if isinstance(directory, CertificateDirectory) and certificate is not None:
+                return await directory.verify_certificate(certificate, authzid)
+        return Denied(Reason.WRONG)
+
+    def _secret(self, credentials: Claim) -> str:
+        """What the guard tells one attempt from another by."""
+        match credentials:
+            case PasswordCredentials():
+                return credentials.password
+            case TokenCredentials():
+                return credentials.token
+            case ProvenCredentials():
+                return credentials.secret.stored_key.hex()
+            case CertificateClaim():
+                return hashlib.sha256(self._asker.certificate or b"").hexdigest()
+
+    def _count(self, login: str, secret: str) -> None:
+        services = self._asker.services
+        fingerprint = services.guard.fingerprint(login, secret)
+        services.guard.failed(Attempt(self._asker.address, login, fingerprint, services.now()))
+
+    def _unavailable(self, error: Unavailable) -> Refused:
+        SIGN_INS.add(1, self._mechanism, "unavailable")
+        return Refused(replies.SIGN_IN_UNAVAILABLE, f"directory unavailable: {error}")
+
+    async def _fail(self, login: str, reason: str) -> None:
+        """Logs in the fixed form (contrib/fail2ban reads it) and waits for the fixed time."""
+        asker, mechanism = self._asker, self._mechanism
+        SIGN_INS.add(1, mechanism, "failed")
+        site = asker.site.settings
+        asker.log.warning("signin.failed", login=login, reason=reason, mechanism=mechanism, site=site.name)
+        if not asker.admission.begin_delay(asker.address, site):
+            raise Refused(replies.TOO_MANY_FAILURES, "too many failed sign-ins wait for their answer", closes=True)
+        try:
+            delay = 0.0 if self._verdict is None else self._verdict.delay
+            answer_at = self._said_at + site.failed_sign_in_time + delay
+            await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
+        finally:
+            asker.admission.end_delay(asker.address)
 
 
-async def _ask_guard(asker: Asker, mechanism: str, credentials: Credentials) -> Verdict:
-    services = asker.services
-    verdict = await services.guard.ask(asker.address, credentials.authcid, services.now())
-    if verdict.blocked is not None:
-        SIGN_INS.add(1, mechanism, "blocked")
-        asker.log.warning(
-            "signin.blocked",
-            login=credentials.authcid,
-            until=verdict.blocked.until,
-            failures=verdict.blocked.failures,
-        )
-        raise Refused(replies.BLOCKED, "address blocked after failures", closes=True)
-    return verdict
-
-
-async def _verify(asker: Asker, mechanism: str, credentials: Credentials, verdict: Verdict) -> Identity | Denied:
-    services = asker.services
-    try:
-        answer = await asker.site.directory.verify(credentials, known_place=verdict.known_place)
-    except Unavailable as error:
-        SIGN_INS.add(1, mechanism, "unavailable")
-        raise Refused(replies.SIGN_IN_UNAVAILABLE, f"directory unavailable: {error}") from error
-    login = answer.login if isinstance(answer, Identity) else credentials.authcid
-    fingerprint = services.guard.fingerprint(credentials.authcid, credentials.password)
-    attempt = Attempt(asker.address, login, fingerprint, services.now())
-    if isinstance(answer, Identity):
-        services.guard.succeeded(attempt)
-        SIGN_INS.add(1, mechanism, "ok")
-    else:
-        services.guard.failed(attempt)
-    return answer
-
-
-async def _fail(asker: Asker, mechanism: str, login: str, reason: str, said_at: float, delay: float) -> None:
-    """Logs in the fixed form (contrib/fail2ban reads it) and waits for the fixed time."""
-    SIGN_INS.add(1, mechanism, "failed")
-    site = asker.site.settings
-    asker.log.warning("signin.failed", login=login, reason=reason, mechanism=mechanism, site=site.name)
-    if not asker.admission.begin_delay(asker.address, site):
-        raise Refused(replies.TOO_MANY_FAILURES, "too many failed sign-ins wait for their answer", closes=True)
-    try:
-        answer_at = said_at + site.failed_sign_in_time + delay
-        await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
-    finally:
-        asker.admission.end_delay(asker.address)
+def _login(credentials: Claim) -> str:
+    """Who the attempt is about; "" when only a token or a certificate says it."""
+    match credentials:
+        case TokenCredentials():
+            return credentials.login
+        case CertificateClaim():
+            return credentials.authzid
+        case PasswordCredentials() | ProvenCredentials():
+            return credentials.authcid

@@ -111,7 +111,7 @@ class Submission:
             limits=site.limits,
             tls=plan.implicit_tls,
             offer_starttls=not plan.implicit_tls,
-            mechanisms=site.settings.mechanisms,
+            mechanisms=site.settings.mechanisms_of(implicit_tls=plan.implicit_tls),
         )
 
     def accept(self, address: Address, stream: SmtpStream) -> None:

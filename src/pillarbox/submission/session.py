@@ -39,7 +39,8 @@ from pillarbox.smtp.events import (
 from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies, rights
 from pillarbox.submission.admission import Admission
-from pillarbox.submission.authentication import Asker, authenticate
+from pillarbox.submission.authentication import Asker, authenticate, recognise
+from pillarbox.submission.mechanisms import offered
 from pillarbox.submission.reception import receive, tell_accepted
 from pillarbox.submission.refusals import REFUSED, Refusals
 from pillarbox.submission.replies import Refused
@@ -231,7 +232,13 @@ class Session:
     async def _on_hello(self, event: Hello) -> None:
         self._hello = event
         await self._end_transaction()
-        self._stream.send(self._stream.connection.hello_reply(self._site.settings.name))
+        stream = self._stream
+        if self.identity is None and stream.connection.tls:
+            implicit = self._plan.implicit_tls
+            stream.connection.offer(
+                offered(self._site, implicit_tls=implicit, certificate=lambda: stream.peer_certificate)
+            )
+        stream.send(stream.connection.hello_reply(self._site.settings.name))
 
     async def _on_starttls(self, _: StartTls) -> None:
         self._stream.send(replies.GO_AHEAD_TLS)
@@ -239,7 +246,7 @@ class Session:
         await self._shake_hands()
 
     async def _on_auth(self, event: Auth) -> None:
-        asker = Asker(self._stream.peer[0], self._site, self._services, self._admission, self._log)
+        asker = self._asker(self._stream.peer_certificate if event.mechanism == "EXTERNAL" else None)
         try:
             identity = await authenticate(self._stream, event, asker)
         except Refused as refused:
@@ -249,12 +256,7 @@ class Session:
             if self._failures >= MAX_SIGN_IN_FAILURES:
                 raise Refused(replies.TOO_MANY_FAILURES, "too many failures in one session", closes=True) from None
             raise
-        self.identity = identity
-        self._stream.read_ahead = READ_AHEAD
-        self._fruitless = 0
-        self._on_signed_in(self)
-        self._log = self._log.bind(login=identity.login)
-        self._log.info("signin.succeeded", mechanism=event.mechanism, site=self._site.settings.name)
+        self._sign_in(identity, event.mechanism)
         self._stream.send(replies.SIGNED_IN)
 
     async def _on_mail(self, event: Mail) -> None:
@@ -369,6 +371,17 @@ class Session:
 
     # --- inside
 
+    def _asker(self, certificate: bytes | None = None) -> Asker:
+        return Asker(self._stream.peer[0], self._site, self._services, self._admission, self._log, certificate)
+
+    def _sign_in(self, identity: Identity, mechanism: str) -> None:
+        self.identity = identity
+        self._stream.read_ahead = READ_AHEAD
+        self._fruitless = 0
+        self._on_signed_in(self)
+        self._log = self._log.bind(login=identity.login)
+        self._log.info("signin.succeeded", mechanism=mechanism, site=self._site.settings.name)
+
     def _signed_in(self) -> Identity:
         if self.identity is None:  # the protocol core refuses this before: a second lock on the same door (R1)
             raise AssertionError("a mail command before sign-in")
@@ -401,7 +414,12 @@ class Session:
             self._admission.end_handshake(self)
         if plan.switches and (context := stream.tls_context) is not None:
             self._site = site = plan.by_context.get(context, plan.default)
-            stream.connection.serve_as(site.limits, site.settings.mechanisms)
+            stream.connection.serve_as(site.limits, site.settings.mechanisms_of(implicit_tls=plan.implicit_tls))
+        if self._site.settings.certificate_signs_in and (certificate := stream.peer_certificate) is not None:
+            identity = await recognise(certificate, self._asker())
+            if identity is not None:
+                stream.connection.sign_in()
+                self._sign_in(identity, "certificate")
         return True
 
     async def _end_transaction(self) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 
 class ClientCertificates(Enum):
-    """Client-certificate mode of a listener; EXTERNAL joins with its own issue."""
+    """Whether a listener asks clients for a certificate, and whether one without may go on."""
 
     NONE = "none"
     OPTIONAL = "optional"
+    REQUIRED = "required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class SiteSettings:
     """One site. Sizes in octets, times in seconds.
 
     ``max_text_line`` is the longest line of content accepted, with CRLF (RFC 5321 says 1000; web programs send more).
+    ``submission_mechanisms`` and ``submissions_mechanisms`` stand for ``mechanisms`` on these listeners (None: not).
+    ``certificate_signs_in``: a client whose certificate an account names is signed in without AUTH.
     ``proxy_from``: peers that must begin with a PROXY header; sites that share an address agree.
     ``disabled_extensions`` are EHLO keywords that are not offered; ``max_hold`` is how long a sender may have a
     message held (FUTURERELEASE). ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for all.
@@ -68,6 +71,9 @@ class SiteSettings:
     key: Path
     tls: TlsSettings = field(default_factory=TlsSettings)
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
+    submission_mechanisms: tuple[str, ...] | None = None
+    submissions_mechanisms: tuple[str, ...] | None = None
+    certificate_signs_in: bool = False
     directory: str = "local"
     max_message_size: int = 52_428_800
     max_recipients: int = 100
@@ -91,3 +97,8 @@ class SiteSettings:
     data_total_timeout: float = 3600.0
     disabled_extensions: tuple[str, ...] = ()
     max_hold: float = 2_592_000.0
+
+    def mechanisms_of(self, *, implicit_tls: bool) -> tuple[str, ...]:
+        """Those of a listener: submissions with implicit TLS, else submission."""
+        own = self.submissions_mechanisms if implicit_tls else self.submission_mechanisms
+        return self.mechanisms if own is None else own

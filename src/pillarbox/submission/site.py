@@ -84,4 +84,6 @@ def _plan(address: Address, implicit: bool, sites: list[Site]) -> Plan:
 def _context(settings: SiteSettings) -> ssl.SSLContext:
     tls = settings.tls
     ca = tls.client_ca if tls.client_certificates is not ClientCertificates.NONE else None
-    return server_context(settings.certificate, settings.key, ListenerTls(tls.minimum_version, tls.ciphers, ca))
+    required = tls.client_certificates is ClientCertificates.REQUIRED
+    shared = ListenerTls(tls.minimum_version, tls.ciphers, ca, required)
+    return server_context(settings.certificate, settings.key, shared)

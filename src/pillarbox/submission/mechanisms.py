@@ -1,0 +1,53 @@
+"""Which SASL mechanisms a session is told of: those of its site and listener, less what could not work now.
+
+    offered(site, implicit_tls=True, certificate=stream.peer_certificate)
+
+Asked at each EHLO inside TLS. Mechanisms are announced before anyone is named, and a client that picks one that its
+account cannot use gets 535 and may ask for a new password. So SCRAM-SHA-256 is offered only while every account of
+the directory has a secret, tokens only where there is a key to check them, EXTERNAL only to whoever showed a
+certificate.
+
+STANDARDS
+    RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do).
+
+ERRORS
+    None.
+"""
+
+from collections.abc import Callable, Mapping
+
+from pillarbox.directory.base import CertificateDirectory, ScramDirectory, TokenDirectory
+from pillarbox.submission.site import Site
+
+Condition = Callable[[Site, bytes | None], bool]
+
+
+def _scram(site: Site, _: bytes | None) -> bool:
+    return isinstance(site.directory, ScramDirectory) and site.directory.offers_scram
+
+
+def _tokens(site: Site, _: bytes | None) -> bool:
+    return isinstance(site.directory, TokenDirectory) and site.directory.offers_tokens
+
+
+def _certificate(site: Site, certificate: bytes | None) -> bool:
+    return certificate is not None and isinstance(site.directory, CertificateDirectory)
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "SCRAM-SHA-256": _scram,
+    "OAUTHBEARER": _tokens,
+    "XOAUTH2": _tokens,
+    "EXTERNAL": _certificate,
+}
+"""What must hold, by mechanism; the others need nothing."""
+
+
+def offered(site: Site, *, implicit_tls: bool, certificate: Callable[[], bytes | None]) -> tuple[str, ...]:
+    """The names in the configured order. ``certificate`` gives the client's, verified by TLS, in DER; asked only when
+    something depends on it."""
+    configured = site.settings.mechanisms_of(implicit_tls=implicit_tls)
+    if CONDITIONS.keys().isdisjoint(configured):
+        return configured
+    shown = certificate() if "EXTERNAL" in configured else None
+    return tuple(name for name in configured if name not in CONDITIONS or CONDITIONS[name](site, shown))
