@@ -1,6 +1,7 @@
 """Behind a load balancer: guard, limits, log and Received see the client that the PROXY header names."""
 
 import asyncio
+import json
 import ssl
 from ipaddress import ip_network
 from pathlib import Path
@@ -34,9 +35,10 @@ async def signed_in(server: Server, implicit: bool) -> Talker:
     return client
 
 
+@pytest.mark.usefixtures("json_log")
 @pytest.mark.parametrize("implicit", [True, False])
 async def test_the_named_client_is_in_guard_log_and_received(
-    tmp_path: Path, implicit: bool, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, implicit: bool, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     async with submission(tmp_path, proxy_from=PROXIES) as server, await signed_in(server, implicit) as client:
         await client.command(f"MAIL FROM:<{ANNA.login}>", 250)
@@ -48,12 +50,10 @@ async def test_the_named_client_is_in_guard_log_and_received(
     assert [attempt.address for attempt in server.guard.successes] == [CLIENT]
     ((_, content),) = server.intake.committed
     assert f"[{CLIENT}]".encode() in content.split(b"\r\n\r\n")[0]
-    logged = [
-        line for line in capsys.readouterr().out.splitlines() if "session." in line or "message.accepted" in line
-    ]
-    assert logged
-    assert all(CLIENT in line for line in logged)
-    assert [line for line in logged if LISTED in line] == logged[:1]  # who brought it is said once
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert {"session.opened", "message.accepted", "session.closed"} <= {line["event"] for line in lines}
+    assert {line["peer"] for line in lines} == {CLIENT}
+    assert [line["event"] for line in lines if line.get("proxy") == LISTED] == ["session.opened"]
 
 
 async def test_limits_are_the_clients(tmp_path: Path) -> None:
