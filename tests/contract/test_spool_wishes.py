@@ -217,3 +217,13 @@ async def test_addresses_do_not_make_a_lease_or_a_list_too_long_to_be_carried(sp
     while some := await spool.lease(NOW, 100):
         leased += some
     assert {lease.envelope.queue_id for lease in leased} == {each.queue_id for each in sent}
+
+
+async def test_what_its_sender_wants_sent_later_is_not_the_oldest_that_waits(spool: Spool) -> None:
+    await spool.commit(envelope(received_at=100.0, hold_until=LATER), b"")
+    assert (await spool.depth(NOW)).oldest_at is None
+    assert (await spool.depth(LATER + 1)).oldest_at == LATER
+    await spool.commit(envelope(received_at=NOW), b"")
+    depth = await spool.depth(NOW)
+    assert (depth.messages, depth.recipients["due"], depth.oldest_at) == (2, 2, NOW)
+    assert (await spool.depth(LATER + 1)).oldest_at == NOW

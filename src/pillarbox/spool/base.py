@@ -246,7 +246,8 @@ class QueuedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The queue in numbers. ``oldest_at`` None when empty; ``free`` octets left on its file system."""
+    """The queue in numbers. ``oldest_at``: since when the first message waits, counted from its acceptance or from
+    the release time that its sender asked for, None when none does; ``free`` octets left on its file system."""
 
     messages: int
     recipients: dict[str, int]  # by State

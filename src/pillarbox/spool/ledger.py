@@ -127,7 +127,7 @@ class EmbeddedLedger:
         loop = self._owner.loop
         began = loop.time()
         if began >= self._count_again_at:
-            self._messages, self._recipients, self._oldest_at = await self._owner.read(count)
+            self._messages, self._recipients, self._oldest_at = await self._owner.read(partial(count, now=now))
             if self._messages > _CHEAP:
                 self._count_again_at = loop.time() + _COUNTED_FOR * (loop.time() - began)
         return Depth(self._messages, dict(self._recipients), self._oldest_at, self._owner.space.free)

@@ -164,12 +164,17 @@ def change(
     return changed, due
 
 
-def count(db: Database) -> tuple[int, dict[str, int], float | None]:
-    """Messages, recipients by state, and when the first that is here was received. Looks at indexes only."""
+def count(db: Database, now: float) -> tuple[int, dict[str, int], float | None]:
+    """Messages, recipients by state, and since when the first of them waits: not counting what its sender wants sent
+    later."""
     messages = int(db.execute("SELECT count(*) FROM message").get)
     recipients = {}
     for state in State:
         query = f"SELECT count(*) FROM recipient INDEXED BY recipient_{state.value} WHERE state = '{state.value}'"  # noqa: S608  # our own names
         recipients[state.value] = int(db.execute(query).get)
-    first = db.execute("SELECT received_at FROM message ORDER BY number LIMIT 1").get
-    return messages, recipients, None if first is None else float(first)
+    received_at = db.execute("SELECT received_at FROM message WHERE hold_until = 0 ORDER BY number LIMIT 1").get
+    released_at = db.execute(
+        "SELECT min(hold_until) FROM message WHERE hold_until > 0 AND hold_until <= ?", (now,)
+    ).get
+    waiting = [float(since) for since in (received_at, released_at) if since is not None]
+    return messages, recipients, min(waiting, default=None)
