@@ -58,7 +58,7 @@ HELP: Final = Reply(
 )
 """HELP."""
 
-CANNOT_VERIFY: Final = Reply(252, ("Cannot verify the address, but will accept the message",), "2.5.2")
+CANNOT_VERIFY: Final = Reply(252, ("Cannot verify the address, but will accept the message",), "2.0.0")
 """VRFY after sign-in (RFC 5321 3.5.3)."""
 
 TIMEOUT: Final = Reply(421, ("Timeout, closing the connection",), "4.4.2")
@@ -116,7 +116,7 @@ START_CONTENT: Final = Reply(354, ("End data with <CR><LF>.<CR><LF>",))
 TOO_MANY_RECIPIENTS: Final = Reply(452, ("Too many recipients in one message",), "4.5.3")
 """RCPT beyond the site's limit (RFC 5321 4.5.3.1.10)."""
 
-OVER_QUOTA: Final = Reply(450, ("You have sent to very many recipients in the last hour, try again later",), "4.7.1")
+OVER_QUOTA: Final = Reply(450, ("You have sent to very many recipients in the last hour, try again later",), "4.7.0")
 """RCPT beyond the person's hourly quota."""
 
 NO_RECIPIENTS: Final = Reply(554, ("No valid recipients",), "5.5.1")
