@@ -13,8 +13,16 @@ from tests.support.submission import ANNA, PASSWORD, Server, Talker, signed_in, 
 
 from pillarbox.submission.refusals import LINES
 from pillarbox.submission.session import MAX_COMMANDS_WITHOUT_MESSAGE
+from pillarbox.submission.settings import SiteSettings
 
 HEADER = b"From: anna@example.org\r\nTo: b@example.net\r\n\r\n"
+
+
+def test_an_honest_session_has_at_least_the_times_of_rfc_5321_4_5_3_2() -> None:
+    site = SiteSettings("mail.example.org", (), (), Path(), Path())
+    assert site.idle_timeout >= 300  # 4.5.3.2.7
+    assert site.data_timeout >= 180  # 4.5.3.2.5
+    assert site.data_total_timeout >= 3600
 
 
 async def begin(client: Talker) -> None:
