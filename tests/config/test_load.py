@@ -276,7 +276,10 @@ def test_a_wrong_value_says_what_was_found_and_expected(line: str, message: str)
 
 def test_mechanism_names_come_with_the_nearest() -> None:
     found = one(f'{SITE}mechanisms = ["PLAIN", "LOGGIN"]\n{ROUTE}')
-    assert found == '7: site[0].mechanisms[1]: found "LOGGIN"; expected "PLAIN" or "LOGIN"; did you mean "LOGIN"?'
+    assert found == (
+        '7: site[0].mechanisms[1]: found "LOGGIN"; expected "PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", '
+        '"XOAUTH2" or "EXTERNAL"; did you mean "LOGIN"?'
+    )
 
 
 def test_port_25_is_refused_with_the_reason() -> None:

@@ -109,7 +109,7 @@ tls = {tls}          # "none", "starttls" or "tls"; the certificate is checked
 # ca = "ca.pem"             # trust this CA instead of the system's
 # assume_8bitmime = true    # Domino takes 8-bit mail without saying so
 # [route.auth]
-# mechanism = "PLAIN"       # or LOGIN, XOAUTH2
+# mechanism = "PLAIN"       # or LOGIN, SCRAM-SHA-256, XOAUTH2, OAUTHBEARER
 # user = "relay@example.org"
 # secret_file = "relay.secret"
 

@@ -8,12 +8,13 @@ ERRORS
 
 import os
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
-from pillarbox.config.model import FileTable, MaildirTable, ServerTable, SiteTable, SmarthostTable
+from pillarbox.config.model import DirectoryTable, FileTable, MaildirTable, ServerTable, SiteTable, SmarthostTable
 from pillarbox.config.settings import LogSettings, ServerSettings, Settings
 from pillarbox.delivery.settings import AuthSettings, DeliverySettings, MaildirRoute, Route, SmarthostRoute, TlsMode
-from pillarbox.directory.settings import LocalSettings
+from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.submission.settings import ClientCertificates, SiteSettings, TlsSettings
@@ -36,7 +37,7 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
         metrics=tables.metrics.listen if tables.metrics else None,
         spool=EmbeddedSettings(server.data_directory / "spool", tables.spool.min_free),
         guard=GuardSettings(**dict(tables.guard)),
-        directories=_directories(tables),
+        directories=_directories(tables, base),
         sites=tuple(_site(site, base) for site in tables.site),
         delivery=_delivery(tables, base),
     )
@@ -55,9 +56,10 @@ def _server(table: ServerTable, base: Path) -> ServerSettings:
     )
 
 
-def _directories(tables: FileTable) -> tuple[LocalSettings, ...]:
+def _directories(tables: FileTable, base: Path) -> tuple[LocalSettings, ...]:
     return tuple(
         LocalSettings(
+            tokens=_tokens(table, base),
             name=table.name,
             scram=table.scram,
             cache=table.cache,
@@ -67,6 +69,16 @@ def _directories(tables: FileTable) -> tuple[LocalSettings, ...]:
         )
         for table in tables.directory
     ) or (LocalSettings(),)
+
+
+def _tokens(table: DirectoryTable, base: Path) -> TokenSettings | None:
+    if table.token_key is None or table.token_issuer is None or table.token_audience is None:
+        return None
+    return TokenSettings(base / table.token_key, table.token_issuer, table.token_audience, table.token_claim)
+
+
+def _maybe_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
 
 
 def _site(table: SiteTable, base: Path) -> SiteSettings:
@@ -83,6 +95,9 @@ def _site(table: SiteTable, base: Path) -> SiteSettings:
             client_ca=_maybe(base, table.client_ca),
         ),
         mechanisms=tuple(table.mechanisms),
+        submission_mechanisms=_maybe_tuple(table.submission_mechanisms),
+        submissions_mechanisms=_maybe_tuple(table.submissions_mechanisms),
+        certificate_signs_in=table.certificate_signs_in,
         directory=table.directory,
         max_message_size=table.max_message_size,
         max_recipients=table.max_recipients,

@@ -22,6 +22,7 @@ from pillarbox.config.certificate import examine_authorities, examine_pair, now_
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute
+from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
 from pillarbox.submission.settings import Address, SiteSettings
 
@@ -37,6 +38,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
         found.extend(_site(site))
     for number, route in enumerate(settings.delivery.routes, 1):
         found.extend(_route(f"route {number}", route))
+    found.extend(_token_keys(settings))
     found.extend(_catch_all(settings))
     found.extend(_folders(settings))
     found.extend(_free(settings))
@@ -52,6 +54,18 @@ def _site(site: SiteSettings) -> Iterator[Finding]:
     yield from _secrecy(subject, "key", site.key)
     if site.tls.client_ca is not None:
         yield from examine_authorities(subject, site.tls.client_ca)
+
+
+def _token_keys(settings: Settings) -> Iterator[Finding]:
+    for directory in settings.directories:
+        if directory.tokens is not None:
+            try:
+                key = load_key(directory.tokens.key)
+            except KeyUnusable as unusable:
+                yield Finding(Severity.ERROR, f"directory {directory.name}", str(unusable), "correct token_key", True)
+            else:
+                if key.algorithm == "HS256":
+                    yield from _secrecy(f"directory {directory.name}", "token_key", directory.tokens.key)
 
 
 def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:

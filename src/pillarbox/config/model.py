@@ -96,6 +96,25 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+_NEVER = {
+    "CRAM-MD5": "it wants every password in clear on the server, and whoever overhears it can guess at leisure",
+    "DIGEST-MD5": "it is historic (RFC 6331)",
+    "SCRAM-SHA-256-PLUS": "Python cannot bind to the channel safely (docs/adr/0008-channel-binding.md)",
+}
+
+
+def _mechanism(value: object) -> object:
+    name = _upper(value)
+    if isinstance(name, str) and name in _NEVER:
+        raise ValueError(f"expected another mechanism, for {name} is never offered: {_NEVER[name]}")
+    return name
+
+
+Mechanism = Annotated[
+    Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"], BeforeValidator(_mechanism)
+]
+
+
 class Table(BaseModel):
     """A table of the file. Unknown keys are refused; a value of another type is never converted."""
 
@@ -170,6 +189,12 @@ class DirectoryTable(Table):
     argon2_parallelism: Annotated[int, Field(ge=1, le=64)] = Field(
         _LOCAL.argon2_parallelism, description="Lanes of one hash."
     )
+    token_key: FilePath | None = Field(
+        None, description="What bearer tokens (JWT) are signed with: a public key in PEM, or a secret for HS256."
+    )
+    token_issuer: Text | None = Field(None, description="Who must have issued them (iss).")
+    token_audience: Text | None = Field(None, description="Whom they must be for (aud).")
+    token_claim: Text = Field("sub", description="What in them is the login.")
 
 
 class SiteTable(Table):
@@ -180,8 +205,14 @@ class SiteTable(Table):
     submissions: list[Listener] = Field([], description="Addresses for implicit TLS, usually port 465.")
     certificate: FilePath = Field(description="The certificate with its chain, PEM.")
     key: FilePath = Field(description="The certificate's private key, PEM, not encrypted.")
-    mechanisms: list[Annotated[Literal["PLAIN", "LOGIN"], BeforeValidator(_upper)]] = Field(
+    mechanisms: list[Mechanism] = Field(
         ["PLAIN", "LOGIN"], min_length=1, description="SASL mechanisms offered, inside TLS only."
+    )
+    submission_mechanisms: list[Mechanism] | None = Field(
+        None, min_length=1, description="Those of the submission listeners. Default: mechanisms."
+    )
+    submissions_mechanisms: list[Mechanism] | None = Field(
+        None, min_length=1, description="Those of the submissions listeners. Default: mechanisms."
     )
     directory: Text = Field(_SITE.directory, description="The directory that knows who may sign in.")
     max_message_size: Size = Field(_SITE.max_message_size, description="The largest message accepted (SIZE).")
@@ -199,10 +230,14 @@ class SiteTable(Table):
     tls_ciphers: Text | None = Field(
         None, description="OpenSSL cipher list for TLS 1.2. Per address. Default: OpenSSL's own."
     )
-    client_certificates: Literal["none", "optional"] = Field(
-        "none", description="Whether clients are asked for a certificate. Per address."
+    client_certificates: Literal["none", "optional", "required"] = Field(
+        "none", description="Whether clients are asked for a certificate, or need one. Per address."
     )
     client_ca: FilePath | None = Field(None, description="CA certificates that client certificates are checked with.")
+    certificate_signs_in: bool = Field(
+        _SITE.certificate_signs_in,
+        description="Whoever shows a certificate that an account names is signed in without AUTH (Thunderbird).",
+    )
     proxy_from: list[IpNetwork] = Field(
         [],
         max_length=64,
@@ -276,9 +311,9 @@ class DeliveryTable(Table):
 class AuthTable(Table):
     """How we sign in at a next hop."""
 
-    mechanism: Annotated[Literal["PLAIN", "LOGIN", "XOAUTH2"], BeforeValidator(_upper)] = Field(
-        "PLAIN", description="The SASL mechanism."
-    )
+    mechanism: Annotated[
+        Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"], BeforeValidator(_mechanism)
+    ] = Field("PLAIN", description="The SASL mechanism.")
     user: Text = Field(description="The user to sign in as.")
     secret_file: FilePath | None = Field(None, description="A file that holds the password or token.")
     secret_command: list[Text] = Field([], description="Or a command that prints it: program and arguments.")

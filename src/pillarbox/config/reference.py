@@ -31,8 +31,10 @@ _RULES = """\
 - Sites that share an address agree on `tls_minimum_version`, `tls_ciphers`, `client_certificates` and `client_ca`:
   SNI can only switch the certificate. The first site of an address is its default, for clients that send no SNI.
 - An address is for `submission` or for `submissions`, not for both.
-- `client_certificates = "optional"` and `client_ca` go together; so do a route's `client_certificate` and
-  `client_key`.
+- `client_certificates = "optional"` or `"required"` and `client_ca` go together; so do a route's `client_certificate`
+  and `client_key`. `certificate_signs_in` needs client certificates.
+- In `mechanisms`, SCRAM-SHA-256 needs `scram = true` in the directory, OAUTHBEARER and XOAUTH2 its `token_key`, and
+  EXTERNAL client certificates. `token_key`, `token_issuer` and `token_audience` go together. CRAM-MD5 is refused.
 - `strict_text_lines = true` replaces `max_text_line`.
 - `[route.auth]` needs TLS, unless the next hop is on loopback, and exactly one of `secret_file` and
   `secret_command`.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.mistakes import nearest
-from pillarbox.config.model import AuthTable, FileTable, SiteTable, SmarthostTable
+from pillarbox.config.model import AuthTable, DirectoryTable, FileTable, SiteTable, SmarthostTable
 from pillarbox.config.values import format_time, is_loopback
 from pillarbox.submission.settings import Address
 
@@ -138,13 +138,6 @@ def _site_keys(tables: FileTable) -> Broken:
             yield (*at, "max_text_line"), f"found {site.max_text_line}; expected at least 1000 (RFC 5321 4.5.3.1.6)"
         if site.max_message_size < 65_536:
             yield (*at, "max_message_size"), f"found {site.max_message_size}; expected at least 64KiB"
-        if site.client_certificates == "optional" and site.client_ca is None:
-            yield (
-                (*at, "client_certificates"),
-                'found "optional" without client_ca; expected the CA to check them with',
-            )
-        if site.client_ca is not None and site.client_certificates == "none":
-            yield (*at, "client_ca"), 'found without client_certificates = "optional"; nobody would be asked for one'
         if site.tls_ciphers is not None and not _ciphers_known(site.tls_ciphers):
             yield (*at, "tls_ciphers"), f'found "{site.tls_ciphers}"; expected a cipher list that OpenSSL knows'
 
@@ -165,6 +158,58 @@ def _ciphers_known(ciphers: str) -> bool:
     except ssl.SSLError:
         return False
     return True
+
+
+def _client_certificates(tables: FileTable) -> Broken:
+    for number, site in enumerate(tables.site):
+        at: KeyPath = ("site", number)
+        if site.client_certificates != "none" and site.client_ca is None:
+            yield (
+                (*at, "client_certificates"),
+                f'found "{site.client_certificates}" without client_ca; expected the CA to check them with',
+            )
+        if site.client_ca is not None and site.client_certificates == "none":
+            yield (*at, "client_ca"), 'found without client_certificates = "optional"; nobody would be asked for one'
+        if site.certificate_signs_in and site.client_certificates == "none":
+            yield (
+                (*at, "certificate_signs_in"),
+                'found without client_certificates = "optional" or "required"; nobody would show a certificate',
+            )
+
+
+_LISTS = ("mechanisms", "submission_mechanisms", "submissions_mechanisms")
+
+
+def _mechanisms(tables: FileTable) -> Broken:
+    """A mechanism that could never be offered is a mistake; one that cannot be now is left out by the session."""
+    directories = {directory.name: directory for directory in tables.directory}
+    for number, site in enumerate(tables.site):
+        directory = directories.get(site.directory, DirectoryTable())
+        for key in _LISTS:
+            for place, name in enumerate(getattr(site, key) or ()):
+                lacks = _lacks(name, site, directory)
+                if lacks:
+                    yield ("site", number, key, place), f'found "{name}"; expected {lacks}'
+
+
+def _lacks(name: str, site: SiteTable, directory: DirectoryTable) -> str:
+    """What a mechanism needs and does not have, in words; "" for nothing."""
+    if name == "SCRAM-SHA-256" and not directory.scram:
+        return f'scram = true in the directory "{site.directory}", so that its accounts have secrets'
+    if name in ("OAUTHBEARER", "XOAUTH2") and directory.token_key is None:
+        return f'token_key in the directory "{site.directory}", to check tokens with'
+    if name == "EXTERNAL" and site.client_certificates == "none":
+        return 'client_certificates = "optional" or "required" beside it'
+    return ""
+
+
+def _tokens(tables: FileTable) -> Broken:
+    keys = ("token_key", "token_issuer", "token_audience")
+    for number, directory in enumerate(tables.directory):
+        there = [key for key in keys if getattr(directory, key) is not None]
+        if there and len(there) < len(keys):
+            missing = " and ".join(key for key in keys if key not in there)
+            yield ("directory", number, there[0]), f"found without {missing}; expected all three or none"
 
 
 def _guard(tables: FileTable) -> Broken:
@@ -255,6 +300,9 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _site_keys,
     _site_times,
     _proxies,
+    _client_certificates,
+    _mechanisms,
+    _tokens,
     _guard,
     _directories,
     _delivery,

@@ -4,7 +4,7 @@ The sockets come from the supervisor, or from systemd's socket activation, or, w
 either, are bound here. Directories are kept over a reload while their settings are the same, with their caches.
 
 ERRORS
-    CannotStart: no certificate that can be used, no socket for an address.
+    CannotStart: no certificate or key of tokens that can be used, no socket for an address.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from pillarbox.daemon.sockets import Sockets
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.remote import RemoteAccounts
 from pillarbox.directory.settings import LocalSettings
+from pillarbox.directory.token import KeyUnusable
 from pillarbox.doctor.report import Severity
 from pillarbox.guard.remote import RemoteGuard
 from pillarbox.net.tls import CertificateError
@@ -70,8 +71,8 @@ class SubmissionRole:
         self._accounts.on_change(self._submission.account_changed)
 
     async def start(self) -> None:
-        directories = self._directories_for(self._settings)
         try:
+            directories = self._directories_for(self._settings)
             self._submission.apply(make_plans(self._settings.sites, _by_name(directories)))
             self._sockets = _find_sockets(self._settings)
         except (CertificateError, ValueError) as error:
@@ -86,10 +87,10 @@ class SubmissionRole:
         await self._drained.wait()
 
     async def prepare(self, settings: Settings) -> Commit:
-        directories = self._directories_for(settings)
         try:
+            directories = self._directories_for(settings)
             plans = await asyncio.to_thread(make_plans, settings.sites, _by_name(directories))
-        except CertificateError as error:
+        except (CertificateError, KeyUnusable) as error:
             raise PrepareRefused(str(error)) from None
 
         async def commit() -> None:

@@ -15,11 +15,11 @@ class TlsMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """How we sign in at a smarthost. The secret (password, or token for XOAUTH2) comes from a file or a command's
+    """How we sign in at a smarthost. The secret (password, or token for XOAUTH2 and OAUTHBEARER) comes from a file or a command's
     standard output; ``lifetime`` seconds a command's output is kept (a JSON object with access_token and
     expires_in says its own)."""
 
-    mechanism: str  # PLAIN, LOGIN or XOAUTH2
+    mechanism: str  # one of sasl.CLIENT_MECHANISMS
     user: str
     secret_file: Path | None = None
     secret_command: tuple[str, ...] = ()
