@@ -318,7 +318,13 @@ class Session:
         await self._take_content(self._open_transaction())
 
     async def _take_content(self, transaction: Transaction) -> None:
-        end = await receive(self._stream, transaction, self._site.settings)
+        try:
+            end = await receive(self._stream, transaction, self._site.settings)
+        except RemoteProtocolError as error:  # a chunk that failed: nothing of this transaction may be committed
+            transaction.content_refusal = Refused(
+                error.reply_hint or replies.OUR_FAULT, "an earlier chunk was refused"
+            )
+            raise
         if isinstance(end, EndOfContent):
             await self._finish(transaction, end)
         elif end is None:
