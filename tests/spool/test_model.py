@@ -34,8 +34,19 @@ class Modelled:
 
     def __init__(self, made: Envelope, now: float) -> None:
         self.envelope = made
-        self.waiting = {key: (State.DUE, now) for key in range(len(made.forward_paths))}
+        due_at = max(now, made.hold_until)
+        self.waiting = {key: (State.DUE, due_at) for key in range(len(made.forward_paths))}
+        self.tried: set[int] = set()
         self.leased: set[int] = set()
+
+    def is_future(self, key: int, now: float) -> bool:
+        """Whether a recipient waits for its sender's time."""
+        hold_until = self.envelope.hold_until
+        return key not in self.tried and hold_until > now and self.waiting[key][1] >= hold_until
+
+    def rank(self, keys: dict[int, float]) -> float:
+        """What goes first among what is due."""
+        return min(keys.values()) - 300 * self.envelope.priority
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -64,10 +75,17 @@ class SpoolMachine(RuleBasedStateMachine):
         """To the model."""
         self.model[message.envelope.queue_id] = Modelled(message.envelope, self.now)
 
-    @rule(domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4), ours=st.booleans())
-    def commit(self, domains: list[str], ours: bool) -> None:
+    @rule(
+        domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4),
+        ours=st.booleans(),
+        priority=st.sampled_from([0, 0, 0, 1, -1, 9, -9]),
+        hold_for=st.sampled_from([0.0, 0.0, 100.0, 1_000.0]),
+    )
+    def commit(self, domains: list[str], ours: bool, priority: int, hold_for: float) -> None:
         paths = [f"u{number}@{domain}" for number, domain in enumerate(domains)]
-        message = NewMessage(envelope(*paths, is_bounce=ours, received_at=self.now), b"content")
+        until = self.now + hold_for if hold_for else 0.0
+        made = envelope(*paths, is_bounce=ours, received_at=self.now, priority=priority, hold_until=until)
+        message = NewMessage(made, b"content")
         for _ in range(2):
             self.do(self.spool.commit(message.envelope, message.content))
         self.add(message)
@@ -90,8 +108,9 @@ class SpoolMachine(RuleBasedStateMachine):
                 wanted[queue_id] = keys
         got: list[Lease] = self.do(self.spool.lease(self.now, limit, skip))
         assert len(got) == min(limit, len(wanted))
-        oldest = sorted(min(keys.values()) for keys in wanted.values())
-        assert sorted(min(r.due_at for r in lease.recipients) for lease in got) == oldest[: len(got)]
+        first = sorted(self.model[queue_id].rank(keys) for queue_id, keys in wanted.items())
+        ranks = [self.model[lease.envelope.queue_id].rank(wanted[lease.envelope.queue_id]) for lease in got]
+        assert ranks == first[: len(got)]
         for lease in got:
             queue_id = lease.envelope.queue_id
             assert {r.key: r.due_at for r in lease.recipients} == wanted[queue_id]
@@ -112,6 +131,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def apply(self, message: Modelled, key: int, outcome: Outcome) -> bool:
         """To the model; whether the recipient leaves."""
+        message.tried.add(key)
         if isinstance(outcome, Deferred):
             message.waiting[key] = (State.DUE, outcome.due_at)
         elif isinstance(outcome, Failed) and message.envelope.is_bounce:
@@ -150,18 +170,22 @@ class SpoolMachine(RuleBasedStateMachine):
             self.do(self.spool.release_lease(lease))
             self.model[lease.envelope.queue_id].leased -= {r.key for r in lease.recipients}
 
-    @rule(verb=st.sampled_from(["hold", "release", "retry"]), domain=st.sampled_from(DOMAINS))
-    def operate(self, verb: str, domain: str) -> None:
+    @rule(verb=st.sampled_from(["hold", "release", "retry"]), domain=st.sampled_from(DOMAINS), early=st.booleans())
+    def operate(self, verb: str, domain: str, early: bool) -> None:
         changed = []
         wanted = {State.DUE} if verb != "release" else {State.HELD, State.DEAD}
         for queue_id, message in sorted(self.model.items()):
             for key, (state, due_at) in list(message.waiting.items()):
                 if not message.envelope.forward_paths[key].endswith(f"@{domain}"):
                     continue
-                if state in wanted and key not in message.leased:
-                    message.waiting[key] = (State.HELD, due_at) if verb == "hold" else (State.DUE, self.now)
+                future = message.is_future(key, self.now)
+                stays = verb == "hold" or (future and not early)
+                if state in wanted and key not in message.leased and not (verb == "retry" and stays):
+                    due_at = due_at if stays else self.now
+                    message.waiting[key] = (State.HELD if verb == "hold" else State.DUE, due_at)
                     changed.append(queue_id)
-        got = self.do(getattr(self.spool, verb)(Filter(domain=domain), self.now))
+        more = {} if verb == "hold" else {"early": early}
+        got = self.do(getattr(self.spool, verb)(Filter(domain=domain), self.now, **more))
         assert list(got) == list(dict.fromkeys(changed))
 
     @rule(number=st.integers(0, 1000))
@@ -189,6 +213,12 @@ class SpoolMachine(RuleBasedStateMachine):
             assert found[queue_id].envelope == message.envelope
             assert {r.key: (r.state, r.due_at) for r in found[queue_id].recipients} == message.waiting
             assert found[queue_id].leased == bool(message.leased)
+        future = {m.envelope.queue_id for m in self.do(self.spool.list(Filter(future=True), self.now, 10_000))}
+        assert future == {
+            queue_id
+            for queue_id, message in self.model.items()
+            if any(message.is_future(key, self.now) for key in message.waiting)
+        }
 
 
 TestSpoolMachine = SpoolMachine.TestCase
