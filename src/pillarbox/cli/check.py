@@ -3,7 +3,7 @@
 import socket
 from typing import Annotated
 
-from pillarbox.cli.configuration import find, run
+from pillarbox.cli.configuration import find, operations, run
 from pillarbox.cli.framework import CommandError, ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
 from pillarbox.cli.output import mark, remark, say, say_error, say_json
 from pillarbox.cli.probe import make_probe
@@ -57,11 +57,39 @@ def check(
     if running:
         findings.append(Finding(Severity.NOTE, "daemon", "it runs, so its ports were not tried"))
     findings += check_files(settings, ports=ports and not running)
+    if running and _announces_scram(settings):
+        findings.append(run(_ask_for_secrets(settings)))
     if relay is not None:
         findings += run(_walk(settings, relay, sender, recipient))
     elif sender is not None or recipient is not None:
         raise UsageError("--sender and --recipient go with --relay")
     _print(findings, as_json)
+
+
+def _announces_scram(settings: Settings) -> bool:
+    return any(
+        "SCRAM-SHA-256" in site.mechanisms_of(implicit_tls=implicit)
+        for site in settings.sites
+        for implicit in (False, True)
+    )
+
+
+async def _ask_for_secrets(settings: Settings) -> Finding:
+    """Whether SCRAM-SHA-256 is offered: it is, once every account has a secret."""
+    try:
+        async with operations(settings) as verbs:
+            users = await verbs.list_users()
+    except CommandError as error:
+        return Finding(Severity.NOTE, "SCRAM-SHA-256", f"the accounts could not be asked: {error.lines[0]}")
+    missing = sum(not user.scram for user in users)
+    if not missing:
+        return Finding(Severity.OK, "SCRAM-SHA-256", "every account has a secret")
+    return Finding(
+        Severity.WARNING,
+        "SCRAM-SHA-256",
+        f"it is not offered: {missing} of {len(users)} accounts have no secret",
+        "see `pillarbox user list --no-scram`; each gets one with its next password",
+    )
 
 
 async def _walk(settings: Settings, relay: str, sender: str | None, recipient: str | None) -> list[Finding]:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from pillarbox.cli import user_certificate
 from pillarbox.cli.configuration import load, operations, run
 from pillarbox.cli.framework import (
     Argument,
@@ -21,6 +22,7 @@ from pillarbox.cli.output import moment_text, remark, say, say_json, say_table
 from pillarbox.console.operations import NewUser, User
 
 app = group("user", "People and programs that may sign in (local accounts).")
+app.add_typer(user_certificate.app)
 
 Login = Annotated[str, Argument(help="The login.", metavar="LOGIN", show_default=False)]
 PasswordFile = Annotated[
@@ -107,7 +109,14 @@ def add(
 
 
 @example(app, "list", "pillarbox user list --json")
-def list_users(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def list_users(
+    as_json: JsonOption = False,
+    no_scram: Annotated[
+        bool,
+        Option("--no-scram", help="Only those without a SCRAM secret: they keep SCRAM-SHA-256 from being offered."),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
     """List the accounts."""
     settings = load(config)
 
@@ -115,12 +124,14 @@ def list_users(as_json: JsonOption = False, config: ConfigOption = None) -> None
         async with operations(settings) as verbs:
             return await verbs.list_users()
 
-    users = run(work())
+    users = [user for user in run(work()) if not (no_scram and user.scram)]
     if as_json:
         say_json([as_data(user) for user in users])
     elif users:
         head = ("LOGIN", "ADDRESSES", "DOMAINS", "STATE", "PASSWORD CHANGED")
         say_table(head, [_row(user) for user in users])
+    elif no_scram:
+        remark("every account has a SCRAM secret")
     else:
         remark("no accounts; add one with `pillarbox user add`")
 
@@ -140,6 +151,7 @@ def as_data(user: User) -> dict[str, Any]:
         "recipients_per_hour": user.recipients_per_hour,
         "disabled": user.disabled,
         "scram": user.scram,
+        "certificates": list(user.certificates),
         "created_at": user.created_at,
         "password_changed_at": user.password_changed_at,
     }
@@ -165,6 +177,7 @@ def show(login: Login, as_json: JsonOption = False, config: ConfigOption = None)
     say(f"may redirect         {'yes' if user.may_redirect else 'no'}")
     say(f"recipients per hour  {user.recipients_per_hour or 'as the site says'}")
     say(f"SCRAM secret         {'yes' if user.scram else 'no'}")
+    say(f"certificates         {' '.join(user.certificates) or '-'}")
     say(f"created              {moment_text(user.created_at)}")
     say(f"password changed     {moment_text(user.password_changed_at)}")
 
