@@ -22,7 +22,7 @@ from types import TracebackType
 
 from tests.support.certs import Authority
 
-from pillarbox.directory.base import Account, Denied, Identity, Reason
+from pillarbox.directory.base import Account, Denied, Directory, Identity, Reason
 from pillarbox.directory.base import Unavailable as DirectoryUnavailable
 from pillarbox.guard.base import Attempt, Blocked, Verdict
 from pillarbox.message.envelope import Envelope
@@ -157,8 +157,10 @@ class Server:
 
 
 @asynccontextmanager
-async def submission(directory: Path, *, ceiling: int | None = None, **settings: object) -> AsyncIterator[Server]:
-    """Serves one site on both ports; ``settings`` replace fields of SiteSettings."""
+async def submission(
+    directory: Path, *, ceiling: int | None = None, people: Directory | None = None, **settings: object
+) -> AsyncIterator[Server]:
+    """Serves one site on both ports; ``settings`` replace fields of SiteSettings, ``people`` the directory of one."""
     authority = Authority(directory)
     issued = authority.issue("mail.example.org", "localhost", "127.0.0.1")
     sockets = [_bound(), _bound()]
@@ -172,14 +174,14 @@ async def submission(directory: Path, *, ceiling: int | None = None, **settings:
         failed_sign_in_time=0.05,
     )
     site = replace(site, **settings)  # type: ignore[arg-type]  # the fields' types are the caller's to keep
-    intake, people, guard = KeepingIntake(), OnePersonDirectory(), RecordingGuard()
+    intake, one_person, guard = KeepingIntake(), OnePersonDirectory(), RecordingGuard()
     loop = asyncio.get_running_loop()
     services = Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time(), random=_counting())
     role = Submission(services, ceiling=ceiling)
-    role.apply(make_plans([site], {"local": people}))
+    role.apply(make_plans([site], {"local": people or one_person}))
     for address, sock in zip(addresses, sockets, strict=True):
         await role.listen(address, sock)
-    server = Server(role, intake, people, guard, authority, site, addresses[0].port, addresses[1].port)
+    server = Server(role, intake, one_person, guard, authority, site, addresses[0].port, addresses[1].port)
     try:
         yield server
     finally:
