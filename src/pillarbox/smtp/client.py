@@ -1,10 +1,11 @@
 """The client role: commands out, replies in, in the order in which they were asked for.
 
 Several commands may be sent before their replies (PIPELINING), behind an end of content too; one that must be the
-last of its group closes the group until its reply came.
+last of its group closes the group until its reply came. Behind a Chunk its octets are said, as many as it announced,
+and nothing else until they are.
 
 STANDARDS
-    RFC 5321 4.2 and 4.3, RFC 2920 3.1, RFC 3207 4, RFC 4954 4.
+    RFC 5321 4.2 and 4.3, RFC 2920 3.1, RFC 3207 4, RFC 4954 4, RFC 3030 2.
 
 ERRORS
     As ``connection.py`` says; every RemoteProtocolError is fatal and has no reply_hint.
@@ -24,6 +25,7 @@ from pillarbox.smtp.events import (
     AuthCancelled,
     AuthResponse,
     Challenge,
+    Chunk,
     Command,
     ConnectionClosed,
     Content,
@@ -56,6 +58,7 @@ _VERB_OF: Final[Mapping[type, bytes]] = {
     Mail: b"MAIL",
     Rcpt: b"RCPT",
     Data: b"DATA",
+    Chunk: b"BDAT",
     Reset: b"RSET",
     Noop: b"NOOP",
     Quit: b"QUIT",
@@ -75,7 +78,18 @@ _Asked = Command | EndOfContent | None
 class Client:
     """One session, client side."""
 
-    __slots__ = ("_asked", "_buffer", "_challenged", "_early", "_lines", "_tls_due", "_writer", "extensions", "tls")
+    __slots__ = (
+        "_asked",
+        "_buffer",
+        "_challenged",
+        "_early",
+        "_left",
+        "_lines",
+        "_tls_due",
+        "_writer",
+        "extensions",
+        "tls",
+    )
 
     def __init__(self, *, tls: bool) -> None:
         self.tls = tls
@@ -85,6 +99,7 @@ class Client:
         self._asked: deque[_Asked] = deque([None])
         self._challenged = False  # a 334 came: the response is ours to give
         self._early = False  # a reply lay here before the content had its end
+        self._left = 0  # octets of the last chunk that were not said yet
         self._tls_due = False  # 220 came for STARTTLS
         self._writer: ContentWriter | None = None  # between 354 and the end of data
 
@@ -100,7 +115,7 @@ class Client:
             return self._send_content(event)
         if self._tls_due:
             raise LocalProtocolError("a command, but the TLS handshake is due")
-        if self._writer is not None:
+        if self._writer is not None or self._left:
             raise LocalProtocolError("a command inside the content")
         if isinstance(event, (AuthResponse, AuthCancelled)) is not self._challenged:
             raise LocalProtocolError("a challenge is answered with a response, and nothing else is")
@@ -111,10 +126,14 @@ class Client:
         octets = write_command(event)
         self._challenged = False
         self._asked.append(event)
+        if isinstance(event, Chunk):
+            self._left = event.size
         return octets
 
     def _send_content(self, event: Content | EndOfContent) -> bytes:
         writer = self._writer
+        if self._left and isinstance(event, Content):
+            return self._send_chunk(event.octets)
         if writer is None:
             raise LocalProtocolError("content, but 354 did not come")
         if isinstance(event, Content):
@@ -123,6 +142,12 @@ class Client:
         self._early = len(self._buffer) > 0
         self._asked.append(event)
         return writer.end()
+
+    def _send_chunk(self, octets: bytes) -> bytes:
+        if len(octets) > self._left:
+            raise LocalProtocolError("more octets than the chunk announced")
+        self._left -= len(octets)
+        return octets
 
     # --- what is heard ----------------------------------------------------------------------------------------
 
@@ -149,7 +174,7 @@ class Client:
                 return split_enhanced(code, lines)
             raise RemoteProtocolError(f"a reply ({code}) that nothing asked for", fatal=True)
         asked = self._asked.popleft()
-        if self._early and code < 400 and type(asked) is EndOfContent:
+        if code < 400 and self._is_early(asked):
             # it answers something else: whoever believed it would lose the message
             raise RemoteProtocolError("the content was accepted before it had its end", fatal=True)
         if code == 334:
@@ -166,6 +191,9 @@ class Client:
         elif code == 220 and type(asked) is StartTls:
             self._tls_due = True
         return split_enhanced(code, lines)
+
+    def _is_early(self, asked: _Asked) -> bool:
+        return (self._early and type(asked) is EndOfContent) or (self._left > 0 and not self._asked)
 
     def _challenge(self, asked: _Asked, lines: list[str]) -> Challenge:
         if not isinstance(asked, (Auth, AuthResponse)) or len(lines) != 1:

@@ -121,12 +121,13 @@ class Connection:
         octets: bytes = side.send(event)
         return octets
 
-    def hello_reply(self, host: str) -> Reply:
+    def hello_reply(self, host: str, now: float | None = None) -> Reply:
         """Server: the 250 to the last EHLO or HELO with the extensions that the state allows (STARTTLS only
-        outside TLS, AUTH only inside and before sign-in)."""
+        outside TLS, AUTH only inside and before sign-in). ``now``, seconds since the epoch, is for FUTURERELEASE,
+        which is left out without it."""
         if isinstance(self._side, Client):
             raise LocalProtocolError("a client does not answer EHLO")
-        return self._side.hello_reply(host)
+        return self._side.hello_reply(host, now)
 
     def start_tls(self) -> None:
         """Call after the 220 was written and before the handshake. Forgets what was said before (RFC 3207 4.2).

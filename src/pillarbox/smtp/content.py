@@ -27,33 +27,75 @@ _HOPS: Final = 1_000  # lines with a dot in one piece after which another way is
 _SMALLEST_CHUNK: Final = 8  # more than what may have to stay behind
 
 
-class ContentScanner:
-    """Reads one content. ``next_event`` until it returns EndOfContent."""
+class ContentJudge:
+    """What one content is like, piece by piece; no piece ends within a CRLF."""
 
-    __slots__ = (
-        "_begun",
-        "_chunk",
-        "_defects",
-        "_eight_bit",
-        "_ended",
-        "_limit",
-        "_line",
-        "_line_begins",
-        "_size",
-        "_text_line",
-    )
+    __slots__ = ("_limit", "_line", "_line_begins", "_text_line", "defects", "eight_bit", "size")
 
     def __init__(self, limits: Limits) -> None:
-        self._chunk = max(limits.content_chunk, _SMALLEST_CHUNK)
         self._limit = limits.content
         self._text_line = limits.text_line
-        self._begun = False
-        self._ended = False
-        self._size = 0
         self._line = 0  # octets of the line that the last piece left open
         self._line_begins = True  # the last piece ended with a line
-        self._eight_bit = False
-        self._defects: set[Defect] = set()
+        self.size = 0
+        self.eight_bit = False
+        self.defects: set[Defect] = set()
+
+    def judge(self, piece: bytes) -> None:
+        """Counts a piece and notes its defects. Every piece is judged in full, whatever came before, so that the
+        verdict does not depend on how the network cut the octets."""
+        self.measure(piece)
+        # Take every CR out and put one before each LF: the same octets again exactly when there is nothing but CRLF.
+        # Three times as fast as counting CR, LF and CRLF, since single octets are found at the memory's pace.
+        if piece.replace(b"\r", b"").replace(b"\n", b"\r\n") != piece:
+            self._find_bare(piece)
+        if b"\0" in piece and (b"\n\0" in piece or (self._line_begins and piece.startswith(b"\0"))):
+            self.defects.add(Defect.LEADING_NUL)
+        self._line_begins = piece.endswith(b"\n")
+        self._measure_lines(piece)
+
+    def measure(self, piece: bytes) -> None:
+        """What is asked of any content: its size, and whether an octet above 127 is in it."""
+        self.size += len(piece)
+        if self._limit and self.size > self._limit:
+            self.defects.add(Defect.TOO_BIG)
+        if not self.eight_bit:
+            self.eight_bit = not piece.isascii()
+
+    def _find_bare(self, piece: bytes) -> None:
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\r") != pairs:
+            self.defects.add(Defect.BARE_CR)
+        if piece.count(b"\n") != pairs:
+            self.defects.add(Defect.BARE_LF)
+
+    def _measure_lines(self, piece: bytes) -> None:
+        """Looks for a line over the ceiling by jumps: from a line's start back from as far as it may reach."""
+        if Defect.LINE_TOO_LONG in self.defects:
+            return
+        longest = self._text_line
+        size = len(piece)
+        start = -self._line  # where the open line began, seen from this piece
+        while size - start > longest:
+            newline = piece.rfind(b"\n", max(start, 0), max(start + longest, 0))
+            if newline < 0:
+                self.defects.add(Defect.LINE_TOO_LONG)
+                return
+            start = newline + 1
+        newline = piece.rfind(b"\n", max(start, 0))
+        self._line = size - (start if newline < 0 else newline + 1)
+
+
+class ContentScanner(ContentJudge):
+    """Reads one content. ``next_event`` until it returns EndOfContent."""
+
+    __slots__ = ("_begun", "_chunk", "_ended")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._chunk = max(limits.content_chunk, _SMALLEST_CHUNK)
+        self._begun = False
+        self._ended = False
 
     def next_event(self, buffer: ReceiveBuffer) -> Content | EndOfContent | Signal:
         """Content of a sound piece, EndOfContent, or NEED_DATA."""
@@ -63,10 +105,10 @@ class ContentScanner:
             piece = self._take(buffer)
             if not piece:
                 return NEED_DATA
-            self._judge(piece)
-            if not self._defects:
+            self.judge(piece)
+            if not self.defects:
                 return Content(piece)
-        return EndOfContent(self._size, frozenset(self._defects), self._eight_bit)
+        return EndOfContent(self.size, frozenset(self.defects), self.eight_bit)
 
     def _begin(self, buffer: ReceiveBuffer) -> bool:
         """The first line, whose CRLF before it is not in the buffer. False: too little has come to tell."""
@@ -123,46 +165,6 @@ class ContentScanner:
             stop = _safe_stop(octets, begin, stop)
             buffer.advance(stop)
         return octets[begin:stop].replace(_DOT, b"\r\n")
-
-    def _judge(self, piece: bytes) -> None:
-        """Counts a piece and notes its defects. Every piece is judged in full, whatever came before, so that the
-        verdict does not depend on how the network cut the octets."""
-        self._size += len(piece)
-        if self._limit and self._size > self._limit:
-            self._defects.add(Defect.TOO_BIG)
-        if not self._eight_bit:
-            self._eight_bit = not piece.isascii()
-        # Take every CR out and put one before each LF: the same octets again exactly when there is nothing but CRLF.
-        # Three times as fast as counting CR, LF and CRLF, since single octets are found at the memory's pace.
-        if piece.replace(b"\r", b"").replace(b"\n", b"\r\n") != piece:
-            self._find_bare(piece)
-        if b"\0" in piece and (b"\n\0" in piece or (self._line_begins and piece.startswith(b"\0"))):
-            self._defects.add(Defect.LEADING_NUL)
-        self._line_begins = piece.endswith(b"\n")
-        self._measure_lines(piece)
-
-    def _find_bare(self, piece: bytes) -> None:
-        pairs = piece.count(b"\r\n")
-        if piece.count(b"\r") != pairs:
-            self._defects.add(Defect.BARE_CR)
-        if piece.count(b"\n") != pairs:
-            self._defects.add(Defect.BARE_LF)
-
-    def _measure_lines(self, piece: bytes) -> None:
-        """Looks for a line over the ceiling by jumps: from a line's start back from as far as it may reach."""
-        if Defect.LINE_TOO_LONG in self._defects:
-            return
-        longest = self._text_line
-        size = len(piece)
-        start = -self._line  # where the open line began, seen from this piece
-        while size - start > longest:
-            newline = piece.rfind(b"\n", max(start, 0), max(start + longest, 0))
-            if newline < 0:
-                self._defects.add(Defect.LINE_TOO_LONG)
-                return
-            start = newline + 1
-        newline = piece.rfind(b"\n", max(start, 0))
-        self._line = size - (start if newline < 0 else newline + 1)
 
 
 def _find_dot_line(octets: bytes, start: int, stop: int) -> int:

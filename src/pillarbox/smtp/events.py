@@ -158,9 +158,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EndOfChunk:
-    """All octets of a chunk that is not the last were received; its reply is due. ``size`` as announced."""
+    """All octets of a chunk that is not the last were received; its reply is due. ``size`` as announced; ``defects``
+    found so far: refuse it then, for nothing after it can mend the content."""
 
     size: int
+    defects: frozenset[Defect] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,12 @@ AUTH_IN_TRANSACTION: Final = Reply(503, ("AUTH is not allowed inside a transacti
 TLS_IN_TRANSACTION: Final = Reply(503, ("STARTTLS is not allowed inside a transaction",), "5.5.1")
 """STARTTLS between MAIL and the end of data."""
 
+BDAT_BEGUN: Final = Reply(503, ("The content comes by BDAT: send its last chunk, or RSET",), "5.5.1")
+"""DATA, or another recipient, after the first BDAT (RFC 3030 2)."""
+
+BDAT_FOR_BINARY: Final = Reply(503, ("BODY=BINARYMIME needs BDAT",), "5.5.1")
+"""DATA in a transaction whose content is BINARYMIME (RFC 3030 3)."""
+
 # --- arguments -----------------------------------------------------------------------------------------------
 
 NO_ARGUMENT: Final = Reply(501, ("No argument is allowed here",), "5.5.4")
@@ -113,6 +119,9 @@ BAD_PARAMETER: Final = Reply(501, ("Malformed or repeated parameter",), "5.5.4")
 
 TOO_BIG: Final = Reply(552, ("Message size exceeds the maximum message size",), "5.3.4")
 """SIZE says more than Limits.content (RFC 1870 6.1)."""
+
+BDAT_SYNTAX: Final = Reply(501, ("Syntax: BDAT size [LAST]; closing the connection",), "5.5.4")
+"""BDAT whose frame is wrong: where its octets end, nobody knows. Fatal."""
 
 AUTH_SYNTAX: Final = Reply(501, ("Syntax: AUTH mechanism [initial-response]",), "5.5.4")
 """AUTH whose frame is wrong."""

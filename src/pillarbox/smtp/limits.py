@@ -1,4 +1,4 @@
-"""The ceilings of one connection: every buffer has an owner and an end.
+"""The terms of one connection: every buffer has an owner and an end, and what a site does not offer.
 
 STANDARDS
     RFC 5321 4.5.3 (sizes and ceilings), RFC 4954 4 (the line of AUTH).
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings of one connection. All in octets.
+    """Terms of one connection. Ceilings in octets unless said otherwise.
 
     Attributes:
         command_line: a command line with CRLF, before parameters (RFC 5321 4.5.3.1.4).
@@ -20,6 +20,9 @@ class Limits:
         content: the whole content; longer is Defect.TOO_BIG and a SIZE that exceeds it is refused at MAIL. 0: none.
         content_chunk: the largest Content event (at least 8 are used).
         bad_commands: how many errors in a row before the hint becomes 421 and fatal.
+        recipients: of one transaction, as the LIMITS extension says it (RFC 9422 RCPTMAX); 0 says nothing.
+        hold: seconds that FUTURERELEASE may ask for (RFC 4865); 0: it is not offered.
+        disabled: keywords of extensions that this site does not offer, in upper case.
     """
 
     command_line: int = 512
@@ -28,3 +31,6 @@ class Limits:
     content: int = 52_428_800
     content_chunk: int = 262_144
     bad_commands: int = 10
+    recipients: int = 0
+    hold: int = 0
+    disabled: frozenset[str] = frozenset()

@@ -4,7 +4,7 @@ Whether the verb may come now was decided before, by the table in ``state.py``. 
 its CRLF (no CR, LF or NUL is in it) and the facts of the session.
 
 STANDARDS
-    RFC 5321 4.1.1, RFC 4954 4, RFC 6531 3.4 and 3.5, RFC 1870 6.1.
+    RFC 5321 4.1.1, RFC 4954 4, RFC 6531 3.4 and 3.5, RFC 1870 6.1, RFC 3030 2.
 
 ERRORS
     RemoteProtocolError with the hint due.
@@ -22,6 +22,7 @@ from pillarbox.smtp.events import (
     Auth,
     AuthCancelled,
     AuthResponse,
+    Chunk,
     Data,
     Hello,
     Help,
@@ -40,6 +41,9 @@ from pillarbox.smtp.syntax import auth_arguments, decode_base64, mail_path, rcpt
 _ARGUMENT = re.compile(rb"[^ ]++ *+(.*[^ ])? *+", re.DOTALL)
 
 
+_BDAT = re.compile(rb"BDAT ++([0-9]{1,18})( ++LAST)? *+", re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class Facts:
     """What was agreed so far: what rows and readers may ask.
@@ -48,6 +52,7 @@ class Facts:
         mechanisms: offered inside TLS, upper case.
         esmtp: the last greeting was EHLO.
         smtputf8: MAIL of the open transaction said SMTPUTF8.
+        binary: it said BODY=BINARYMIME.
     """
 
     limits: Limits
@@ -57,6 +62,7 @@ class Facts:
     authenticated: bool
     esmtp: bool = False
     smtputf8: bool = False
+    binary: bool = False
 
 
 def _argument(line: bytes) -> bytes:
@@ -103,7 +109,7 @@ def read_response(line: bytes) -> AuthResponse | AuthCancelled:
 def read_mail(line: bytes, facts: Facts) -> Mail:
     """MAIL FROM and its parameters."""
     path, rest = mail_path(line)
-    parameters = mail_parameters(rest)
+    parameters = mail_parameters(rest, facts.limits)
     if not (parameters.smtputf8 or line.isascii()):
         raise RemoteProtocolError("octets above 127 in MAIL without SMTPUTF8", hints.SMTPUTF8_NEEDED)
     ceiling = facts.limits.content
@@ -117,13 +123,21 @@ def read_rcpt(line: bytes, facts: Facts) -> Rcpt:
     if not (facts.smtputf8 or line.isascii()):
         raise RemoteProtocolError("octets above 127 in RCPT without SMTPUTF8", hints.SMTPUTF8_NEEDED)
     path, rest = rcpt_path(line)
-    return Rcpt(path, rcpt_parameters(rest))
+    return Rcpt(path, rcpt_parameters(rest, facts.limits))
 
 
 def read_data(line: bytes, facts: Facts) -> Data:
     """DATA, without an argument."""
     _no_argument(line)
     return Data()
+
+
+def read_bdat(line: bytes) -> Chunk:
+    """BDAT with the size of its chunk. Raises also for a size that nobody can mean."""
+    match = _BDAT.fullmatch(line)
+    if match is None:
+        raise RemoteProtocolError("malformed BDAT", hints.BDAT_SYNTAX)
+    return Chunk(int(match[1]), match[2] is not None)
 
 
 def read_rset(line: bytes, facts: Facts) -> Reset:

@@ -1,10 +1,10 @@
 """The server role: lines and content in, replies out; the table of ``state.py`` decides, this obeys.
 
-After each event that needs a reply (all but Content) it is paused until that reply was sent, and the octets behind
-wait in the buffer. ``send`` moves the state by what was answered to what.
+After each event that needs a reply (all but Content and Chunk) it is paused until that reply was sent, and the
+octets behind wait in the buffer. ``send`` moves the state by what was answered to what.
 
 STANDARDS
-    RFC 5321 3 and 4.1.4, RFC 2920 3.2, RFC 3207 4, RFC 4954 4.
+    RFC 5321 3 and 4.1.4, RFC 2920 3.2, RFC 3207 4, RFC 4954 4, RFC 3030 2.
 
 ERRORS
     As ``connection.py`` says.
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from pillarbox.smtp import hints
 from pillarbox.smtp.buffer import UPPER, Ceilings, LineTooLong, ReceiveBuffer
+from pillarbox.smtp.chunks import ChunkReader
 from pillarbox.smtp.content import ContentScanner
 from pillarbox.smtp.errors import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
@@ -27,9 +28,11 @@ from pillarbox.smtp.events import (
     Auth,
     AuthCancelled,
     AuthResponse,
+    Body,
     Challenge,
     ConnectionClosed,
     Data,
+    EndOfChunk,
     EndOfContent,
     Event,
     Hello,
@@ -42,7 +45,7 @@ from pillarbox.smtp.events import (
 )
 from pillarbox.smtp.extensions import MAIL_ROOM, RCPT_ROOM, Offering, ehlo_reply
 from pillarbox.smtp.limits import Limits
-from pillarbox.smtp.reader import Facts, read_response
+from pillarbox.smtp.reader import Facts, read_bdat, read_response
 from pillarbox.smtp.reply import Reply
 from pillarbox.smtp.state import VERBS, State, refusal
 from pillarbox.smtp.syntax import encode_base64
@@ -62,7 +65,10 @@ class _Due(Enum):
 class Server:
     """One session, server side."""
 
-    __slots__ = ("_buffer", "_ceilings", "_content", "_due", "_errors", "_exchange", "_signing_in", "_state", "facts")
+    __slots__ = (
+        "_buffer", "_ceilings", "_chunks", "_content", "_due", "_errors", "_exchange", "_signing_in", "_state",
+        "_swallowed", "facts",
+    )  # fmt: skip
 
     def __init__(self, facts: Facts) -> None:
         limits = facts.limits
@@ -73,6 +79,8 @@ class Server:
         self._errors = 0
         self._signing_in = False  # AUTH was seen: lines out of step may hold a password
         self._content: ContentScanner | None = None
+        self._chunks: ChunkReader | None = None
+        self._swallowed: tuple[int, RemoteProtocolError, bytes, State] | None = None
         self._ceilings, self._exchange = _ceilings(limits)
 
     def receive_data(self, octets: bytes) -> None:
@@ -106,6 +114,8 @@ class Server:
         if verb is None:
             raise self._error(RemoteProtocolError("unknown command", hints.UNKNOWN_COMMAND), line)
         refused = refusal(verb, self._state, self.facts)
+        if verb.chunk:
+            return self._begin_chunk(line, refused)
         if refused is not None or verb.read is None:
             error = RemoteProtocolError("a command that may not come now", refused, fatal=verb.fatal)
             raise self._error(error, line, word)
@@ -139,6 +149,52 @@ class Server:
         if isinstance(event, EndOfContent):
             self._due = event
         return event
+
+    def _begin_chunk(self, line: bytes, refused: Reply | None) -> Event | Signal:
+        """The line of BDAT. Its octets are there whether it may come or not: they are taken as they were announced,
+        and never for commands; whoever is not signed in, or announces nothing readable, is not listened to any more.
+        """
+        error = RemoteProtocolError("a command that may not come now", refused)
+        try:
+            if refused is not None and not self.facts.authenticated:
+                raise error
+            chunk = read_bdat(line)
+        except RemoteProtocolError as failure:
+            failure.fatal = True
+            raise self._error(failure, line, b"BDAT") from None
+        if refused is not None:
+            self._swallowed = (chunk.size, error, line, self._state)
+            self._state = State.SWALLOW
+            return self._read_swallowed()
+        self._errors = 0
+        if self._chunks is None:
+            self._chunks = ChunkReader(self.facts.limits, binary=self.facts.binary)
+        self._chunks.begin(chunk)
+        self._state = State.CHUNK
+        return chunk
+
+    def _read_chunk(self) -> Event | Signal:
+        assert self._chunks is not None  # noqa: S101 -- CHUNK is entered in one place, with a reader
+        event = self._chunks.next_event(self._buffer)
+        if event is NEED_DATA and self._buffer.closed:
+            return _PEER_GONE
+        if isinstance(event, (EndOfChunk, EndOfContent)):
+            self._due = event
+        return event
+
+    def _read_swallowed(self) -> Event | Signal:
+        assert self._swallowed is not None  # noqa: S101 -- SWALLOW is entered in one place, with what is swallowed
+        left, error, line, state = self._swallowed
+        buffer = self._buffer
+        end = len(buffer.joined())
+        taken = min(left, end - buffer.start)
+        buffer.advance(buffer.start + taken)
+        if taken < left:
+            self._swallowed = (left - taken, error, line, state)
+            return _PEER_GONE if buffer.closed else NEED_DATA
+        self._swallowed = None
+        self._state = state
+        raise self._error(error, line, b"BDAT")
 
     def _read_nothing(self) -> Event | Signal:
         return PAUSED
@@ -230,6 +286,7 @@ class Server:
         if reply.is_positive:
             self._state = State.MAIL
             self.facts.smtputf8 = due.parameters.smtputf8
+            self.facts.binary = due.parameters.body is Body.BINARY_MIME
 
     def _settle_rcpt(self, due: Rcpt, reply: Reply) -> None:
         if reply.is_positive:
@@ -244,6 +301,12 @@ class Server:
         self._content = None
         self._end_transaction(State.READY)
 
+    def _settle_chunk(self, due: EndOfChunk, reply: Reply) -> None:
+        if reply.is_positive:
+            self._state = State.CHUNKS
+        else:  # a content without one of its chunks is none: chunks that are on their way meet no transaction
+            self._end_transaction(State.READY)
+
     def _settle_reset(self, due: Reset, reply: Reply) -> None:
         if self._state is not State.START:
             self._end_transaction(State.READY)
@@ -253,7 +316,8 @@ class Server:
 
     def _end_transaction(self, state: State) -> None:
         self._state = state
-        self.facts.smtputf8 = False
+        self._chunks = None
+        self.facts.smtputf8 = self.facts.binary = False
 
     # --- TLS and EHLO -----------------------------------------------------------------------------------------
 
@@ -288,7 +352,7 @@ class Server:
             raise LocalProtocolError("a certificate signs in before the first command inside TLS")
         self.facts.authenticated = True
 
-    def hello_reply(self, host: str) -> Reply:
+    def hello_reply(self, host: str, now: float | None = None) -> Reply:
         """See Connection."""
         due = self._due
         esmtp = due.esmtp if isinstance(due, Hello) else self.facts.esmtp
@@ -296,7 +360,7 @@ class Server:
             return Reply(250, (host,))
         facts = self.facts
         return ehlo_reply(
-            host, Offering(facts.limits, facts.tls, facts.authenticated, facts.offer_starttls, facts.mechanisms)
+            host, Offering(facts.limits, facts.tls, facts.authenticated, facts.offer_starttls, facts.mechanisms, now)
         )
 
 
@@ -316,6 +380,9 @@ _READERS: Final[Mapping[State, Callable[[Server], Event | Signal]]] = {
     State.MAIL: Server._read_command,
     State.RCPT: Server._read_command,
     State.CONTENT: Server._read_content,
+    State.CHUNK: Server._read_chunk,
+    State.CHUNKS: Server._read_command,
+    State.SWALLOW: Server._read_swallowed,
     State.EXCHANGE: Server._read_response,
     State.TLS: Server._read_nothing,
     State.CLOSED: Server._read_closed,
@@ -332,6 +399,7 @@ _SETTLE: Final[Mapping[type, Callable[[Server, Any, Reply], None]]] = {
     Mail: Server._settle_mail,
     Rcpt: Server._settle_rcpt,
     Data: Server._settle_data,
+    EndOfChunk: Server._settle_chunk,
     EndOfContent: Server._settle_end,
     Reset: Server._settle_reset,
     Quit: Server._settle_quit,

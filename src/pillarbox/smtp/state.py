@@ -4,7 +4,7 @@ This table is the single source: the server obeys it, the client knows from it w
 pipelined group, and the table in docs/explanation/protocol-core.md is checked against it.
 
 STANDARDS
-    RFC 5321 4.1.4 (order of commands), RFC 2920 3.1 (last of a group), RFC 3207 4, RFC 4954 3 and 4.
+    RFC 5321 4.1.4 (order of commands), RFC 2920 3.1 (last of a group), RFC 3207 4, RFC 4954 3 and 4, RFC 3030 2.
 
 It must not import anything but the protocol core.
 """
@@ -33,18 +33,21 @@ class State(Enum):
     MAIL = auto()  # a transaction without an accepted recipient
     RCPT = auto()  # a transaction with one
     CONTENT = auto()  # after 354
+    CHUNK = auto()  # inside the octets of a BDAT
+    CHUNKS = auto()  # between two chunks of one content
+    SWALLOW = auto()  # inside the octets of a BDAT that is refused behind them
     EXCHANGE = auto()  # after 334
     TLS = auto()  # 220 to STARTTLS was sent: start_tls() is due
     CLOSED = auto()  # said good-bye
 
 
-_ANY: Final = frozenset({State.START, State.READY, State.MAIL, State.RCPT})
+_ANY: Final = frozenset({State.START, State.READY, State.MAIL, State.RCPT, State.CHUNKS})
 _IDLE: Final = frozenset({State.START, State.READY})
 _NOWHERE: Final[frozenset[State]] = frozenset()
 
 
-def _both(reply: Reply) -> Mapping[State, Reply]:
-    return {State.MAIL: reply, State.RCPT: reply}
+def _open(reply: Reply) -> Mapping[State, Reply]:
+    return {State.MAIL: reply, State.RCPT: reply, State.CHUNKS: reply}
 
 
 def _always(_: Facts) -> None:
@@ -65,6 +68,7 @@ class Verb:
         check: a last condition on the facts; a reply refuses.
         refusal: see ``read``.
         fatal: what follows the line cannot be told from commands: refuse and close.
+        chunk: octets follow the line at once, whatever becomes of the command (BDAT).
     """
 
     read: Callable[[bytes, Facts], Command] | None = None
@@ -76,6 +80,7 @@ class Verb:
     check: Callable[[Facts], Reply | None] = _always
     refusal: Reply = hints.NOT_IMPLEMENTED
     fatal: bool = False
+    chunk: bool = False
 
 
 def _check_starttls(facts: Facts) -> Reply | None:
@@ -90,42 +95,58 @@ def _check_auth(facts: Facts) -> Reply | None:
     return None if facts.esmtp else hints.EHLO_FIRST
 
 
+def _check_data(facts: Facts) -> Reply | None:
+    return hints.BDAT_FOR_BINARY if facts.binary else None
+
+
+def _check_bdat(facts: Facts) -> Reply | None:
+    return hints.NOT_IMPLEMENTED if "CHUNKING" in facts.limits.disabled else None
+
+
 _REFUSED: Final = Verb(sign_in=True)
 _FOREIGN: Final = Verb(refusal=hints.NOT_SMTP, fatal=True)
 
 VERBS: Final[Mapping[bytes, Verb]] = {
     b"EHLO": Verb(reader.read_ehlo, _ANY, last=True),
     b"HELO": Verb(reader.read_helo, _ANY, last=True),
-    b"STARTTLS": Verb(reader.read_starttls, _IDLE, _both(hints.TLS_IN_TRANSACTION), last=True, check=_check_starttls),
+    b"STARTTLS": Verb(reader.read_starttls, _IDLE, _open(hints.TLS_IN_TRANSACTION), last=True, check=_check_starttls),
     b"AUTH": Verb(
         reader.read_auth,
         frozenset({State.READY}),
-        _both(hints.AUTH_IN_TRANSACTION),
+        _open(hints.AUTH_IN_TRANSACTION),
         tls=True,
         last=True,
         check=_check_auth,
     ),
-    b"MAIL": Verb(reader.read_mail, frozenset({State.READY}), _both(hints.MAIL_TWICE), sign_in=True),
+    b"MAIL": Verb(reader.read_mail, frozenset({State.READY}), _open(hints.MAIL_TWICE), sign_in=True),
     b"RCPT": Verb(
         reader.read_rcpt,
         frozenset({State.MAIL, State.RCPT}),
-        {State.READY: hints.MAIL_FIRST},
+        {State.READY: hints.MAIL_FIRST, State.CHUNKS: hints.BDAT_BEGUN},
         sign_in=True,
     ),
     b"DATA": Verb(
         reader.read_data,
         frozenset({State.RCPT}),
-        {State.READY: hints.MAIL_FIRST, State.MAIL: hints.RCPT_FIRST},
+        {State.READY: hints.MAIL_FIRST, State.MAIL: hints.RCPT_FIRST, State.CHUNKS: hints.BDAT_BEGUN},
         sign_in=True,
         last=True,
+        check=_check_data,
+    ),
+    b"BDAT": Verb(
+        lambda line, _: reader.read_bdat(line),
+        frozenset({State.RCPT, State.CHUNKS}),
+        {State.READY: hints.MAIL_FIRST, State.MAIL: hints.RCPT_FIRST},
+        sign_in=True,
+        check=_check_bdat,
+        chunk=True,
     ),
     b"RSET": Verb(reader.read_rset, _ANY),
     b"NOOP": Verb(reader.read_noop, _ANY, last=True),
     b"QUIT": Verb(reader.read_quit, _ANY | {State.REFUSED}, last=True),
     b"HELP": Verb(reader.read_help, _ANY),
     b"VRFY": Verb(reader.read_vrfy, _ANY, sign_in=True, last=True),
-    # known, and not offered; the octets that follow BDAT would be taken for commands
-    b"BDAT": Verb(sign_in=True, fatal=True),
+    # known, and not offered
     b"EXPN": _REFUSED,
     b"BURL": _REFUSED,
     b"ETRN": _REFUSED,

@@ -70,8 +70,8 @@ _RCPT_FRAME = re.compile(_RCPT + rb"<")
 _SAYS_SMTPUTF8 = re.compile(rb" [Ss][Mm][Tt][Pp][Uu][Tt][Ff]8(?: |\Z)")
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
-_PARAMETERS = re.compile(rb"(?: ++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~]++)?)* *+")
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~]++))?")
+_PARAMETERS = re.compile(rb"(?: ++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~\x80-\xff]++)?)* *+")
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\x80-\xff]++))?")
 _AUTH = re.compile(rb"[Aa][Uu][Tt][Hh] +([A-Za-z0-9_-]{1,20}+)(?: +([^ ]++))? *")
 # the strict mode of binascii takes "c2VjcmV0=", whose padding is too much
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")

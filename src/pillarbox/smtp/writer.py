@@ -1,7 +1,7 @@
 """Writers of the client role: one function a command, and the content with its dots stuffed.
 
 STANDARDS
-    RFC 5321 4.1.1 and 4.5.2, RFC 3207, RFC 4954 4, RFC 1870, RFC 6152, RFC 6531.
+    RFC 5321 4.1.1 and 4.5.2, RFC 3207, RFC 4954 4, RFC 1870, RFC 6152, RFC 6531, RFC 3030 2.
 
 ERRORS
     LocalProtocolError: what the caller wants to say cannot be said in one line, or not without SMTPUTF8.
@@ -18,6 +18,7 @@ from pillarbox.smtp.events import (
     Auth,
     AuthCancelled,
     AuthResponse,
+    Chunk,
     Command,
     Data,
     Hello,
@@ -30,7 +31,7 @@ from pillarbox.smtp.events import (
     StartTls,
     Verify,
 )
-from pillarbox.smtp.extensions import mail_words
+from pillarbox.smtp.extensions import mail_words, rcpt_words
 from pillarbox.smtp.path import Mailbox
 from pillarbox.smtp.syntax import encode_base64
 
@@ -59,11 +60,23 @@ def _mail(event: Mail) -> bytes:
     path = b"" if event.reverse_path is None else _path(event.reverse_path)
     if not (event.parameters.smtputf8 or path.isascii()):
         raise LocalProtocolError("a non-ASCII reverse-path without SMTPUTF8")
-    return b"MAIL FROM:<" + path + b">" + mail_words(event.parameters)
+    try:
+        return b"MAIL FROM:<" + path + b">" + mail_words(event.parameters)
+    except ValueError:
+        raise LocalProtocolError("a parameter of MAIL that cannot be written") from None
 
 
 def _rcpt(event: Rcpt) -> bytes:
-    return b"RCPT TO:<" + _path(event.forward_path) + b">"
+    try:
+        return b"RCPT TO:<" + _path(event.forward_path) + b">" + rcpt_words(event.parameters)
+    except ValueError:
+        raise LocalProtocolError("a parameter of RCPT that cannot be written") from None
+
+
+def _chunk(event: Chunk) -> bytes:
+    if event.size < 0:
+        raise LocalProtocolError("a chunk of less than nothing")
+    return b"BDAT %d LAST" % event.size if event.last else b"BDAT %d" % event.size
 
 
 def _help(event: Help) -> bytes:
@@ -79,6 +92,7 @@ _WRITERS: Final[Mapping[type[Command], Callable[[Any], bytes]]] = {
     Mail: _mail,
     Rcpt: _rcpt,
     Data: lambda _: b"DATA",
+    Chunk: _chunk,
     Reset: lambda _: b"RSET",
     Noop: lambda _: b"NOOP",
     Quit: lambda _: b"QUIT",
@@ -92,7 +106,7 @@ def write_command(command: Command) -> bytes:
 
     Raises:
         LocalProtocolError: CR, LF or NUL in an argument would end the line early; a non-ASCII reverse-path without
-            SMTPUTF8; a domain that is none.
+            SMTPUTF8; a domain that is none; a parameter that cannot be written.
     """
     line = _WRITERS[type(command)](command)
     if _FORBIDDEN.search(line) is not None:
