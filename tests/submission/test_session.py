@@ -272,7 +272,8 @@ async def test_refusal_that_waits_for_the_end_of_content_holds_no_header(tmp_pat
         for command, code in (("MAIL FROM:<anna@example.org>", 250), ("RCPT TO:<b@example.net>", 250), ("DATA", 354)):
             await client.command(command, code)
         (session,) = server.role._sessions
-        transaction = session._transaction
+        assert session._posting is not None
+        transaction = session._posting.transaction
         assert transaction is not None
         await transaction.add_content(b"From: bea@example.org\r\n" + b"X: y\r\n" * 40_000 + b"\r\n")
         refusal = transaction.content_refusal

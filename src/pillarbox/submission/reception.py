@@ -7,14 +7,15 @@ STANDARDS
     RFC 5321 4.1.1.4 and 4.5.3.2, RFC 3030 2 (BDAT).
 
 ERRORS
-    As SmtpStream.next_event. What the content itself is refused for waits in the transaction.
+    As SmtpStream.next_event; ConnectionLost also when the peer ends its side inside the content. What the content
+    itself is refused for waits in the transaction.
 """
 
 import asyncio
 from typing import Any
 
 from pillarbox.message.envelope import Envelope
-from pillarbox.net.stream import DeadlineExceeded, SmtpStream
+from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, SmtpStream
 from pillarbox.smtp.events import Content, EndOfChunk, EndOfContent
 from pillarbox.submission.settings import SiteSettings
 from pillarbox.submission.transaction import Transaction
@@ -29,10 +30,8 @@ COMMIT = histogram(
 )
 
 
-async def receive(
-    stream: SmtpStream, transaction: Transaction, settings: SiteSettings
-) -> EndOfContent | EndOfChunk | None:
-    """Takes pieces until the content or the chunk ends; None: the peer left inside it."""
+async def receive(stream: SmtpStream, transaction: Transaction, settings: SiteSettings) -> EndOfContent | EndOfChunk:
+    """Takes pieces until the content or the chunk ends."""
     clock = asyncio.get_running_loop().time
     if transaction.content_until is None:
         transaction.content_until = clock() + settings.data_total_timeout
@@ -43,9 +42,12 @@ async def receive(
             raise DeadlineExceeded
         stream.set_deadline(min(pause, left))
         event = await stream.next_event()
-        if not isinstance(event, Content):
-            return event if isinstance(event, (EndOfContent, EndOfChunk)) else None
-        await transaction.add_content(event.octets)
+        if isinstance(event, Content):
+            await transaction.add_content(event.octets)
+        elif isinstance(event, (EndOfContent, EndOfChunk)):
+            return event
+        else:  # nothing was promised
+            raise ConnectionLost("the peer closed the connection inside the content")
 
 
 def tell_accepted(log: Any, envelope: Envelope, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""One session: pumps events from its stream and answers each; what a transaction holds lives in the transaction.
+"""One session: pumps events from its stream and answers each; what posts mail is in posting.py, made at sign-in.
 
     session = Session(stream, plan, services, admission, on_signed_in)
     await session.run()
@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pillarbox.directory.base import Identity
-from pillarbox.message.envelope import queue_id
 from pillarbox.net.stream import READ_AHEAD, ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
 from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
@@ -25,7 +24,6 @@ from pillarbox.smtp.events import (
     Chunk,
     ConnectionClosed,
     Data,
-    EndOfContent,
     Hello,
     Help,
     Mail,
@@ -37,16 +35,14 @@ from pillarbox.smtp.events import (
     Verify,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.submission import replies, rights
+from pillarbox.submission import replies
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.authentication import Asker, authenticate, recognise
 from pillarbox.submission.mechanisms import offered
-from pillarbox.submission.reception import receive, tell_accepted
+from pillarbox.submission.posting import Posting
 from pillarbox.submission.refusals import REFUSED, Refusals
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Plan, Services, Site
-from pillarbox.submission.terms import agree
-from pillarbox.submission.transaction import Origin, Transaction, refusal_of
 from pillarbox.telemetry.counters import counter
 from pillarbox.telemetry.events import get_logger
 
@@ -73,20 +69,19 @@ class Session:
         "_admission",
         "_closing",
         "_commands",
+        "_cut",
         "_draining",
         "_failures",
-        "_fruitless",
         "_hello",
         "_log",
-        "_messages",
         "_on_signed_in",
         "_opened_at",
         "_plan",
+        "_posting",
         "_refusals",
         "_services",
         "_site",
         "_stream",
-        "_transaction",
         "account_changed",
         "identity",
         "session_id",
@@ -110,16 +105,23 @@ class Session:
         self._admission = admission
         self._log = get_logger("submission").bind(session=self.session_id, peer=stream.peer[0])
         self._hello = Hello("", False)
-        self._transaction: Transaction | None = None
         self._opened_at = services.now()
-        self._messages = 0
         self._failures = 0
         self._commands = 0
-        self._fruitless = 0
+        self._posting: Posting | None = None
         self._refusals = Refusals()
         self._closing = False
+        self._cut = False
         self._draining = False
         self._on_signed_in = on_signed_in
+
+    @property
+    def _messages(self) -> int:
+        return 0 if self._posting is None else self._posting.messages
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self._posting is not None and self._posting.transaction is not None
 
     def describe(self) -> dict[str, object]:
         """What an operator sees of it."""
@@ -131,18 +133,18 @@ class Session:
             "login": self.identity.login if self.identity is not None else "",
             "seconds": round(self._services.now() - self._opened_at, 1),
             "messages": self._messages,
-            "in_transaction": self._transaction is not None,
+            "in_transaction": self._in_transaction,
         }
 
     def drain(self) -> None:
         """Ends the session after the transaction in hand, at once when there is none."""
         self._draining = True
-        if self._transaction is None:
+        if not self._in_transaction:
             self._stream.interrupt()
 
     def cut(self, task: "asyncio.Task[None]") -> None:
         """Ends the session at once, without a word; ``task`` is the one that runs it."""
-        self._stream.abort()
+        self._cut = True
         task.cancel()
 
     async def run(self) -> None:
@@ -162,6 +164,8 @@ class Session:
             how = str(error) or "timeout"
         except asyncio.CancelledError:
             how = "cut"
+            if self._cut:  # not before: the handshake in hand ends first
+                self._stream.abort()
             raise
         except Exception:
             self._log.exception("session.failed")
@@ -201,23 +205,25 @@ class Session:
     async def _next_command(self) -> None:
         stream = self._stream
         self._commands += 1
-        self._fruitless += 1
-        if self._fruitless > MAX_COMMANDS_BEFORE_SIGN_IN:
-            self._check_fruitless()
+        self._check_number()
         if self._commands % TURN == 0:
             await asyncio.sleep(0)
         stream.set_deadline(self._time_allowed())
         event = await stream.next_event()
         if self.account_changed:
             raise Refused(replies.ACCOUNT_CHANGED, "the account was changed", closes=True)
-        if self._draining and self._transaction is None:
+        if self._draining and not self._in_transaction:
             raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
         await _COMMANDS[type(event)](self, event)
 
-    def _check_fruitless(self) -> None:
-        if self.identity is None:
-            raise Refused(replies.TOO_MANY_COMMANDS, "too many commands before a sign-in", closes=True)
-        if self._fruitless > MAX_COMMANDS_WITHOUT_MESSAGE:
+    def _check_number(self) -> None:
+        posting = self._posting
+        if posting is None:
+            if self._commands > MAX_COMMANDS_BEFORE_SIGN_IN:
+                raise Refused(replies.TOO_MANY_COMMANDS, "too many commands before a sign-in", closes=True)
+            return
+        posting.fruitless += 1
+        if posting.fruitless > MAX_COMMANDS_WITHOUT_MESSAGE:
             raise Refused(replies.NOTHING_SENT, "too many commands without a message", closes=True)
 
     def _time_allowed(self) -> float:
@@ -238,7 +244,7 @@ class Session:
             stream.connection.offer(
                 offered(self._site, implicit_tls=implicit, certificate=lambda: stream.peer_certificate)
             )
-        stream.send(stream.connection.hello_reply(self._site.settings.name))
+        stream.send(stream.connection.hello_reply(self._site.settings.name, self._services.now()))
 
     async def _on_starttls(self, _: StartTls) -> None:
         self._stream.send(replies.GO_AHEAD_TLS)
@@ -260,100 +266,16 @@ class Session:
         self._stream.send(replies.SIGNED_IN)
 
     async def _on_mail(self, event: Mail) -> None:
-        identity = self._signed_in()
-        reverse_path = "" if event.reverse_path is None else str(event.reverse_path)
-        parameters = event.parameters
-        refusal = self._services.intake.refusal(parameters.size or 0)
-        if refusal is not None:
-            raise refusal_of(refusal)
-        rights.check_reverse_path(identity, reverse_path, smtputf8=parameters.smtputf8)
-        now = self._services.now()
-        terms = agree(parameters, now, self._site.settings.max_hold)
-        await self._end_transaction()  # of one whose chunk was refused
-        self._transaction = Transaction(
-            identity=identity,
-            reverse_path=reverse_path,
-            parameters=parameters,
-            terms=terms,
-            queue_id=queue_id(now, self._services.random(10)),
-            now=now,
-            site=self._site.settings,
-            origin=Origin(
-                self.session_id, self._hello.argument, self._hello.esmtp, self._stream.peer[0], self._stream.tls_facts
-            ),
-            intake=self._services.intake,
-        )
-        self._log.debug("transaction.opened", queue_id=self._transaction.queue_id, reverse_path=reverse_path)
-        self._stream.send(replies.SENDER_OK)
+        await self._signed_in().mail(event, self._hello)
 
     async def _on_rcpt(self, event: Rcpt) -> None:
-        transaction = self._open_transaction()
-        forward_path = str(event.forward_path)
-        if transaction.add_recipient(forward_path, event.parameters):
-            if not await self._take_quota(transaction.identity):
-                del transaction.forward_paths[forward_path]
-                raise Refused(replies.OVER_QUOTA, "over the hourly quota of recipients")
-            self._fruitless -= 1
-        self._stream.send(replies.RECIPIENT_OK)
-
-    async def _take_quota(self, identity: Identity) -> bool:
-        limit = identity.recipients_per_hour
-        if limit is None:
-            limit = self._site.settings.recipients_per_hour
-        services = self._services
-        if await services.guard.take(identity.login, 1, limit, services.now()):
-            return True
-        if self._admission.tells_over_quota(identity.login, services.now()):
-            self._log.warning("quota.exceeded", limit=limit, **self._message())
-        return False
+        await self._signed_in().rcpt(event)
 
     async def _on_data(self, _: Data) -> None:
-        transaction = self._open_transaction()
-        if not transaction.forward_paths:
-            raise Refused(replies.NO_RECIPIENTS, "DATA without a recipient")
-        self._stream.send(replies.START_CONTENT)
-        await self._take_content(transaction)
+        await self._signed_in().data()
 
     async def _on_chunk(self, _: Chunk) -> None:
-        await self._take_content(self._open_transaction())
-
-    async def _take_content(self, transaction: Transaction) -> None:
-        try:
-            end = await receive(self._stream, transaction, self._site.settings)
-        except RemoteProtocolError as error:  # a chunk that failed: nothing of this transaction may be committed
-            transaction.content_refusal = Refused(
-                error.reply_hint or replies.OUR_FAULT, "an earlier chunk was refused"
-            )
-            raise
-        if isinstance(end, EndOfContent):
-            await self._finish(transaction, end)
-        elif end is None:
-            self._closing = True  # the peer left inside the content: nothing was promised
-        elif transaction.content_refusal is not None:
-            await self._give_up(transaction.content_refusal)
-        else:
-            self._stream.send(replies.chunk_received(end.size))
-
-    async def _finish(self, transaction: Transaction, end: EndOfContent) -> None:
-        """Commits and answers: the 250 is sent after commit has returned, never before (R6)."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._stream.set_deadline(None)
-        try:
-            envelope = await transaction.commit(end)
-        except Refused as refused:
-            await self._give_up(refused)
-            return
-        self._transaction = None
-        self._messages += 1
-        self._fruitless = 0
-        self._refusals.forget()
-        tell_accepted(self._log, envelope, loop.time() - began)
-        self._stream.send(replies.queued(envelope.queue_id))
-
-    async def _give_up(self, refused: Refused) -> None:
-        self._refuse(refused)  # while the transaction is there, so that the line has its queue id
-        await self._end_transaction()
+        await self._signed_in().take_content()
 
     async def _on_reset(self, _: Reset) -> None:
         await self._end_transaction()
@@ -383,20 +305,24 @@ class Session:
     def _sign_in(self, identity: Identity, mechanism: str) -> None:
         self.identity = identity
         self._stream.read_ahead = READ_AHEAD
-        self._fruitless = 0
         self._on_signed_in(self)
         self._log = self._log.bind(login=identity.login)
         self._log.info("signin.succeeded", mechanism=mechanism, site=self._site.settings.name)
+        self._posting = Posting(
+            self._stream,
+            identity,
+            self._site,
+            self._services,
+            self._admission,
+            self._refusals,
+            self.session_id,
+            self._log,
+        )
 
-    def _signed_in(self) -> Identity:
-        if self.identity is None:  # the protocol core refuses this before: a second lock on the same door (R1)
+    def _signed_in(self) -> Posting:
+        if self._posting is None:  # the protocol core refuses this before: a second lock on the same door (R1)
             raise AssertionError("a mail command before sign-in")
-        return self.identity
-
-    def _open_transaction(self) -> Transaction:
-        if self._transaction is None:
-            raise AssertionError("a command of a transaction outside one")
-        return self._transaction
+        return self._posting
 
     async def _shake_hands(self) -> bool:
         """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
@@ -429,11 +355,8 @@ class Session:
         return True
 
     async def _end_transaction(self) -> None:
-        transaction, self._transaction = self._transaction, None
-        if transaction is not None:
-            services = self._services
-            services.guard.give_back(transaction.identity.login, len(transaction.forward_paths), services.now())
-            await transaction.abandon()
+        if self._posting is not None:
+            await self._posting.end_transaction()
 
     def _refuse(self, refused: Refused) -> None:
         self._refusals.refused(self._log, refused, self._message())
@@ -447,8 +370,7 @@ class Session:
         self._closing = self._closing or error.fatal
 
     def _message(self) -> dict[str, Any]:
-        """What names the message of the open transaction in a line of the log."""
-        return {} if self._transaction is None else {"queue_id": self._transaction.queue_id}
+        return {} if self._posting is None else self._posting.named()
 
     def _send_last(self, reply: Reply) -> None:
         with contextlib.suppress(LocalProtocolError):  # no reply is due (inside the content): closing says it

@@ -65,12 +65,24 @@ def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Director
     """One plan for each address of the sites; reads the certificates. Raises CertificateError."""
     made: dict[tuple[Address, bool], list[Site]] = {}
     for settings in sites:
-        limits = Limits(text_line=settings.max_text_line, content=settings.max_message_size)
-        site = Site(settings, directories[settings.directory], limits)
+        site = Site(settings, directories[settings.directory], _limits(settings))
         for implicit, addresses in ((False, settings.submission), (True, settings.submissions)):
             for address in addresses:
                 made.setdefault((address, implicit), []).append(site)
     return {address: _plan(address, implicit, here) for (address, implicit), here in made.items()}
+
+
+def _limits(settings: SiteSettings) -> Limits:
+    disabled = frozenset(settings.disabled_extensions)
+    if "CHUNKING" in disabled:  # what is BINARYMIME comes by BDAT only (RFC 3030 3)
+        disabled |= {"BINARYMIME"}
+    return Limits(
+        text_line=settings.max_text_line,
+        content=settings.max_message_size,
+        recipients=settings.max_recipients,
+        hold=int(settings.max_hold),
+        disabled=disabled,
+    )
 
 
 def _plan(address: Address, implicit: bool, sites: list[Site]) -> Plan:

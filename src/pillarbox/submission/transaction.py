@@ -138,6 +138,10 @@ class Transaction:
         except SpoolError as error:
             self._refuse_at_end(refusal_of(error))
 
+    def refusal_so_far(self, defects: frozenset[Defect]) -> Refused | None:
+        """At the end of a chunk that is not the last: nothing that follows can mend what is wrong already."""
+        return self._defect(defects) if defects else self.content_refusal
+
     async def commit(self, end: EndOfContent) -> Envelope:
         """The content is whole: durable when this returns. Raises Refused."""
         if end.defects:
