@@ -11,7 +11,7 @@ ERRORS
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pillarbox.directory.base import Identity
 from pillarbox.message.envelope import queue_id
@@ -26,9 +26,6 @@ from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Services, Site
 from pillarbox.submission.terms import agree
 from pillarbox.submission.transaction import Origin, Transaction, refusal_of
-
-if TYPE_CHECKING:
-    from pillarbox.submission.session import Session
 
 
 class Posting:
@@ -55,7 +52,7 @@ class Posting:
         identity: Identity,
         site: Site,
         services: Services,
-        admission: "Admission[Session]",
+        admission: Admission[Any],
         refusals: Refusals,
         session_id: str,
         log: Any,
