@@ -32,6 +32,7 @@ from pillarbox.smtp.events import (
     Auth,
     AuthCancelled,
     AuthResponse,
+    Body,
     Challenge,
     Chunk,
     ConnectionClosed,
@@ -40,11 +41,13 @@ from pillarbox.smtp.events import (
     EndOfChunk,
     EndOfContent,
     Hello,
+    Help,
     Mail,
     MailParameters,
     Noop,
     Quit,
     Rcpt,
+    RcptParameters,
     Reset,
     StartTls,
     Verify,
@@ -115,6 +118,7 @@ class _Session:
     mail: bool = False
     rcpt: bool = False
     content: bytes | None = None
+    chunks: int = 0
     turn: int = 0
     happened: list[Any] = field(default_factory=list)
 
@@ -250,13 +254,14 @@ def _hear(connection: Connection, session: _Session, limits: Limits) -> bool:
             return True
         if isinstance(event, Content):
             assert event.octets
-            assert len(event.octets) <= limits.content_chunk
+            assert len(event.octets) <= limits.content_chunk + 1  # and a CR that waited for what follows
             assert session.content is not None
             session.content += event.octets
             continue
         if isinstance(event, Chunk):
             session.happened.append(event)
             session.content = session.content or b""
+            session.chunks += 1
             continue
         if isinstance(event, EndOfContent) and not event.defects:
             assert session.content is not None
@@ -290,6 +295,18 @@ def _most(limits: Limits) -> int:
 
 # --- client ---------------------------------------------------------------------------------------------------
 
+_ALL_OF_MAIL: Final = MailParameters(
+    size=1,
+    body=Body.BINARY_MIME,
+    smtputf8=True,
+    ret="HDRS",
+    envid="a b+c=\r\nRSET",
+    hold_for=60,
+    deliver_by=-5,
+    deliver_by_mode="NT",
+    priority=-9,
+    require_tls=True,
+)
 _COMMANDS: Final = (
     Hello("x", esmtp=True),
     Hello("x", esmtp=False),
@@ -306,6 +323,22 @@ _COMMANDS: Final = (
     EndOfContent(0, frozenset(), eight_bit=False),
     Noop(),
     Reset(),
+    Quit(),
+    Chunk(4),
+    Chunk(4, last=True),
+    Chunk(0, last=True),
+    Content(b".\r\n"),
+    Content(b"x"),
+    Mail(Mailbox("ü", "b"), _ALL_OF_MAIL),
+    Rcpt(Mailbox("a", "b"), RcptParameters("SUCCESS,DELAY", "rfc822;a+b =\r\nX: y")),
+    Rcpt(Mailbox("a\r\nRSET", "b")),
+    Hello("x\r\nRSET", esmtp=True),
+    Verify("a"),
+    Help("A"),
+    Chunk(1),
+    Noop(),
+    Reset(),
+    Quit(),
     Quit(),
 )
 
