@@ -315,7 +315,14 @@ def signs_in(tmp_path: Path, mechanism: str, secret: str = "pässw0rd") -> AuthS
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "secret"), [("PLAIN", "pässw0rd"), ("LOGIN", "pässw0rd"), ("XOAUTH2", "abc.DEF-1==")]
+    ("mechanism", "secret"),
+    [
+        ("PLAIN", "pässw0rd"),
+        ("LOGIN", "pässw0rd"),
+        ("SCRAM-SHA-256", "pässw0rd"),
+        ("XOAUTH2", "abc.DEF-1=="),
+        ("OAUTHBEARER", "abc.DEF-1=="),
+    ],
 )
 async def test_sign_in(
     outbox: MemoryOutbox,
@@ -334,7 +341,7 @@ async def test_sign_in(
     assert hop.messages[0].login == "relay@example.org"
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "XOAUTH2"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"])
 async def test_refused_sign_in_defers_and_no_secret_is_said(
     outbox: MemoryOutbox, tmp_path: Path, mechanism: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +354,16 @@ async def test_refused_sign_in_defers_and_no_secret_is_said(
     assert "next_hop.sign_in_refused" in said
     for form in ("Wr0ngSecret", "V3IwbmdTZWNyZXQ", "AHJlbGF5"):  # in the clear, and in base64
         assert form not in said
+
+
+async def test_a_next_hop_that_says_yes_without_knowing_the_password_gets_no_mail(
+    outbox: MemoryOutbox, tmp_path: Path
+) -> None:
+    async with NextHop(users={"relay@example.org": "right"}) as hop:
+        hop.proves_itself = False
+        reason = await refusal(to_hop(hop, auth=signs_in(tmp_path, "SCRAM-SHA-256", "right")), outbox)
+    assert reason == "4.7.0 the next hop says yes and has not proven that it knows the password"
+    assert "MAIL" not in hop.verbs()
 
 
 async def test_temporary_refusal_of_the_sign_in(outbox: MemoryOutbox, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from secrets import token_hex
 
 from pillarbox.doctor.conversation import Conversation, Ended
 from pillarbox.doctor.hints import CISCO, advise, greeting_is_masked, in_words, masked_keywords
@@ -336,10 +337,15 @@ class _Walker:
                 Severity.ERROR, "AUTH", f"the route wants {sign_in.mechanism}, it offers {listed}", "change mechanism"
             )
             return False
-        mechanism = client_mechanism(sign_in.mechanism, sign_in.user, sign_in.secret)
+        mechanism = client_mechanism(sign_in.mechanism, sign_in.user, sign_in.secret, token_hex(16))
         reply = await talk.sign_in(mechanism)
         if not reply.is_positive:
             self._refused("AUTH", reply, "")
+            return False
+        if not mechanism.complete:
+            self._find(
+                Severity.ERROR, "AUTH", "it says yes and has not proven that it knows the password", "ask who answers"
+            )
             return False
         self._find(Severity.OK, "AUTH", f"signed in as {sign_in.user} by {sign_in.mechanism}")
         return True
