@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,17 @@ NOW = 5_000.0
 LARGE = bytes(range(256)) * (2 * INLINE_LIMIT // 256) + b"end"
 
 SMALL = envelope("bob@example.net", queue_id="010000000000000000000SMA11")
-BIG = envelope("bob@example.net", "carol@example.net", queue_id="02000000000000000000000B1G", size=len(LARGE))
+BIG = replace(
+    envelope("bob@example.net", "carol@example.net", queue_id="02000000000000000000000B1G", size=len(LARGE)),
+    ret="HDRS",
+    envid="QQ314159",
+    notify=("SUCCESS,FAILURE", ""),
+    original_recipients=("", "rfc822;carol@old.example"),
+    deliver_by=NOW + 600.0,
+    deliver_by_mode="N",
+    priority=3,
+    require_tls=True,
+)
 NOTICE = bounce(queue_id="03000000000000000000N0T1CE")
 REST = envelope("dave@example.net", queue_id="0400000000000000000000REST")
 
