@@ -42,7 +42,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import scramp  # type: ignore[import-untyped]  # it ships no types
+from tests.support.scram_server import prove
 
 DEFAULT_KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
@@ -381,7 +381,7 @@ class _Conversation:
             return first.decode(), (await self._ask(b"Password:")).decode()
         response = self._decode(initial) if initial is not None else await self._ask(b"")
         if mechanism == "SCRAM-SHA-256":
-            return await self._prove(response)
+            return await prove(response, self._ask, self._hop.users or {}, proves_itself=self._hop.proves_itself)
         if mechanism == "OAUTHBEARER":
             header, _, response = response.partition(b"\1")
             response = b"user=" + header.removeprefix(b"n,a=").removesuffix(b",") + b"\1" + response
@@ -393,26 +393,6 @@ class _Conversation:
         if scheme != b"Bearer" or not response.endswith(b"\1\1"):
             raise ValueError(scheme)
         return fields[b"user"].decode(), token.decode()
-
-    async def _prove(self, first: bytes) -> tuple[str, str]:
-        """SCRAM by scramp's server, whose look-up is of one password per login. Returns the secret when proven."""
-        users = self._hop.users or {}
-        said: list[str] = []
-
-        def keys(login: str) -> object:
-            said.append(login)
-            return scramp.ScramMechanism("SCRAM-SHA-256").make_auth_info(users[login])
-
-        server = scramp.ScramMechanism("SCRAM-SHA-256").make_server(keys)
-        server.set_client_first(first.decode())
-        final = await self._ask(server.get_server_first().encode())
-        try:
-            server.set_client_final(final.decode())
-        except scramp.ScramException:
-            return said[0], ""
-        if self._hop.proves_itself:
-            await self._ask(server.get_server_final().encode())
-        return said[0], users[said[0]]
 
     async def _ask(self, challenge: bytes) -> bytes:
         await self._write("334 " + base64.b64encode(challenge).decode())
