@@ -37,8 +37,10 @@ def test_what_jakarta_mail_sends_arrives_octet_by_octet(
     sent = send_with_jakarta_mail(target, mail, chunksize=chunksize)
     assert sent.accepted, sent.output
     # its debugging output shows the commands
-    chunks = len(re.findall(r"^BDAT \d+", sent.output, re.MULTILINE))
+    chunks = len(re.findall(r"BDAT \d+", sent.output))
     assert chunks == 0 if chunksize == "0" else chunks > 3, sent.output
     server.wait_for("delivery.delivered", after=before)
     (arrived,) = set(server.delivered()) - seen
-    assert arrived.endswith(b"\r\n" + sent.octets)
+    # Jakarta Mail 2.0 stuffs dots inside chunks too, where nobody takes them out (RFC 3030 2): they arrive
+    said = sent.octets if chunksize == "0" else re.sub(rb"^\.", b"..", sent.octets, flags=re.MULTILINE)
+    assert arrived.endswith(b"\r\n" + said)
