@@ -30,7 +30,12 @@ class _Stray:
         self._untold = 0
 
     def in_loop(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._tell(context.get("exception"), str(context.get("message", "")))
+        error = context.get("exception")
+        if error is ConnectionResetError:
+            # The class itself: aiofastnet's word for a connection that ended within its handshake. Whoever waits for
+            # the handshake is told too, and logs it; a line of an error here would be every stranger's to write.
+            return
+        self._tell(error, str(context.get("message", "")))
 
     def unraisable(self, unraisable: Any) -> None:
         self._tell(unraisable.exc_value, unraisable.err_msg or "an exception that nobody could catch")
