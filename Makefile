@@ -84,7 +84,8 @@ bench: setup  ## the load client against a server of its own; writes a table bes
 docs: setup  ## write the generated pages of docs/reference anew
 	$(BIN)/python -m pillarbox.config.reference > docs/reference/config.md.new
 	$(BIN)/python -m pillarbox.cli.reference > docs/reference/cli.md.new
-	for page in config cli; do mv docs/reference/$$page.md.new docs/reference/$$page.md; done
+	$(BIN)/python -m pillarbox.smtp.reference > docs/reference/protocol.md.new
+	for page in config cli protocol; do mv docs/reference/$$page.md.new docs/reference/$$page.md; done
 
 build: setup  ## the wheel, and a try of that wheel in a fresh virtual environment
 	rm -rf dist

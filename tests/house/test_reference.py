@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = {
     "config.md": ("-m", "pillarbox.config.reference"),
     "cli.md": ("-m", "pillarbox.cli.reference"),
+    "protocol.md": ("-m", "pillarbox.smtp.reference"),
 }
 
 

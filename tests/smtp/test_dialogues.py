@@ -5,7 +5,9 @@ knows one person (user, pass), and answers a defect with 554 or 552.
 """
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,18 +25,22 @@ from pillarbox.smtp.events import (
     AuthCancelled,
     AuthResponse,
     Challenge,
+    Chunk,
     ConnectionClosed,
     Content,
     Data,
     Defect,
+    EndOfChunk,
     EndOfContent,
     Event,
     Hello,
     Help,
     Mail,
+    MailParameters,
     Noop,
     Quit,
     Rcpt,
+    RcptParameters,
     Reset,
     StartTls,
     Verify,
@@ -70,6 +76,16 @@ def unescape(text: str) -> bytes:
     return _ESCAPE.sub(octets, text.encode())
 
 
+def asked(parameters: MailParameters | RcptParameters) -> str:
+    """What DSN and the later extensions ask for, as a reply shows it."""
+    shown = ""
+    for item in fields(parameters):
+        value = getattr(parameters, item.name)
+        if item.name not in {"size", "body", "smtputf8"} and value != item.default:
+            shown += f" {item.name}={value}"
+    return shown
+
+
 class Dialogue:
     """A dialogue file, read."""
 
@@ -77,7 +93,8 @@ class Dialogue:
         lines = path.read_text("utf-8").splitlines()
         self.title = lines[0]
         self.flags: set[str] = set()
-        self.limits: dict[str, int] = {}
+        self.limits: dict[str, Any] = {}
+        self.now: float | None = None
         self.answers: dict[str, list[Reply]] = {}
         self.turns: list[tuple[bytes, list[bytes], bool]] = []
         for line in lines[1:]:
@@ -108,7 +125,11 @@ class Dialogue:
     def _options(self, text: str) -> None:
         for word in text.split():
             name, equals, value = word.partition("=")
-            if equals:
+            if name == "now":
+                self.now = float(value)
+            elif name == "disabled":
+                self.limits[name] = frozenset(value.split(","))
+            elif equals:
                 self.limits[name] = int(value)
             else:
                 assert name in {"tls", "authenticated", "no-starttls", "not-pipelined", "one-packet"}, name
@@ -131,6 +152,7 @@ class Site:
         self.transcript: list[bytes] = []
         self.closed = False
         self.content = b""
+        self.now = dialogue.now
         self.login = b""
         self.connection.send(Reply(220, ("mx.example ESMTP",)))
 
@@ -169,6 +191,8 @@ class Site:
         if isinstance(event, Content):
             self.content += event.octets
             return
+        if isinstance(event, Chunk):
+            return  # its reply is due at its end
         if isinstance(event, ConnectionClosed):
             self.close()
             return
@@ -189,7 +213,7 @@ class Site:
     def reply(self, event: Event) -> Reply | Challenge:
         match event:
             case Hello():
-                return self.connection.hello_reply("mx.example")
+                return self.connection.hello_reply("mx.example", self.now)
             case Auth() | AuthResponse():
                 return self.sign_in(event)
             case Data():
@@ -197,16 +221,27 @@ class Site:
                 return Reply(354, ("Go on",))
             case EndOfContent():
                 return self.judge(event)
+            case EndOfChunk():
+                return self.judge_chunk(event)
             case Mail():
-                return Reply(250, (f"sender <{event.reverse_path or ''}>",), "2.1.0")
+                self.content = b""
+                return Reply(250, (f"sender <{event.reverse_path or ''}>{asked(event.parameters)}",), "2.1.0")
             case Rcpt():
-                return Reply(250, (f"recipient <{event.forward_path}>",), "2.1.5")
+                return Reply(250, (f"recipient <{event.forward_path}>{asked(event.parameters)}",), "2.1.5")
             case Help():
                 return Reply(214, (f"help {event.topic}",), "2.0.0")
             case Verify():
                 return Reply(252, (event.argument,), "2.5.0")
             case _:
                 return CONSTANT[type(event)]
+
+    @staticmethod
+    def judge_chunk(end: EndOfChunk) -> Reply:
+        if Defect.TOO_BIG in end.defects:
+            return Reply(552, ("too big",), "5.3.4")
+        if end.defects:
+            return Reply(554, (" ".join(sorted(defect.name for defect in end.defects)),), "5.6.0")
+        return Reply(250, (f"{end.size} octets",), "2.0.0")
 
     def sign_in(self, event: Auth | AuthResponse) -> Reply | Challenge:
         assert "pass" not in repr(event)

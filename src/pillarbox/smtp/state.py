@@ -1,7 +1,7 @@
 """The states of a session and the table of verbs: what may come when, and what is said when it may not.
 
 This table is the single source: the server obeys it, the client knows from it which command must be the last of a
-pipelined group, and the table in docs/explanation/protocol-core.md is checked against it.
+pipelined group, and docs/reference/protocol.md is written from it.
 
 STANDARDS
     RFC 5321 4.1.4 (order of commands), RFC 2920 3.1 (last of a group), RFC 3207 4, RFC 4954 3 and 4, RFC 3030 2.
