@@ -18,7 +18,7 @@ MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
 COMPILE := PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov bench docs build chaos lock clean
+.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov bench docs build chaos attacks lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,9 @@ build: setup  ## the wheel, and a try of that wheel in a fresh virtual environme
 
 chaos: setup  ## kill -9 under load, again and again: long; writes docs/reports/chaos.md
 	$(BIN)/python tools/report.py docs/reports/chaos.md "Chaos" tests/scenarios -m chaos --timeout=3600 $(ARGS)
+
+attacks: setup  ## what an honest user notices of each attack; wants a quiet machine; writes docs/reports/attacks.md
+	$(BIN)/python -m tests.scenarios.attacks --page docs/reports/attacks.md $(ARGS)
 
 lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
