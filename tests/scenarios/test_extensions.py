@@ -1,4 +1,4 @@
-"""What a sender asks for by parameters, with content by BDAT: kept through a restart, shown by the queue, sent early."""
+"""What a sender asks for by parameters, content by BDAT: kept through a restart, shown by the queue, sent early."""
 
 import json
 import subprocess

@@ -80,4 +80,4 @@ async def test_ehlo_offers_what_the_site_did_not_disable(tmp_path: Path) -> None
         assert "DELIVERBY" in words
         await client.command("MAIL FROM:<anna@example.org> RET=FULL", 555)
         await client.command("MAIL FROM:<anna@example.org> HOLDFOR=1", 555)
-        await client.command("MAIL FROM:<anna@example.org> BODY=BINARYMIME", 501)
+        await client.command("MAIL FROM:<anna@example.org> BODY=BINARYMIME", 555)

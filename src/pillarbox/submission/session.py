@@ -38,6 +38,7 @@ from pillarbox.smtp.reply import Reply
 from pillarbox.submission import replies
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.authentication import Asker, authenticate, recognise
+from pillarbox.submission.help import help_reply
 from pillarbox.submission.mechanisms import offered
 from pillarbox.submission.posting import Posting
 from pillarbox.submission.refusals import REFUSED, Refusals
@@ -284,8 +285,8 @@ class Session:
     async def _on_noop(self, _: Noop) -> None:
         self._stream.send(replies.OK)
 
-    async def _on_help(self, _: Help) -> None:
-        self._stream.send(replies.HELP)
+    async def _on_help(self, event: Help) -> None:
+        self._stream.send(help_reply(event.topic, self._site.limits, signed_in=self.identity is not None))
 
     async def _on_verify(self, _: Verify) -> None:
         self._stream.send(replies.CANNOT_VERIFY)
