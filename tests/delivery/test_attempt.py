@@ -9,7 +9,8 @@ from tests.delivery.memory import CONTENT, MemoryOutbox, make_envelope
 from tests.support.nexthop import DEFAULT_KEYWORDS, DROP, HANG, Answer, Break, Last, NextHop
 
 from pillarbox.delivery import attempt as attempts
-from pillarbox.delivery.attempt import Abilities, read_path, say
+from pillarbox.delivery.abilities import Abilities
+from pillarbox.delivery.attempt import read_path, say
 from pillarbox.delivery.consignment import Consignment, Report, TryLater
 from pillarbox.delivery.secrets import Secrets
 from pillarbox.delivery.session import Session, open_session

@@ -3,7 +3,7 @@
 MAIL, the RCPTs and DATA leave in one write where the next hop offers PIPELINING; content and final dot in another.
 Refused recipients get their own verdict and the others go on; the final reply is the verdict of all that were
 accepted. Recipients beyond the next hop's limit (452 or 552 at RCPT while others were accepted) follow at once in
-a transaction of their own. The content is never converted: what a next hop cannot carry fails here, before MAIL.
+a transaction of their own. Binary content leaves by one BDAT behind the RCPTs' replies, everything else by DATA.
 
 Before the final dot the lease is asked for: when it is lost the connection is cut and nothing is said of the
 recipients, for another worker has them. A connection that ends between final dot and final reply leaves the
@@ -11,29 +11,29 @@ message deferred, and a next hop that had taken it gets it twice (RFC 1047): at 
 
 STANDARDS
     RFC 5321 3.3, 4.5.3.1.10, 4.5.3.2 (time limits), RFC 2920 (PIPELINING: a 354 without a valid recipient is
-    ended by a lone dot), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 3463.
+    ended by a lone dot), RFC 3030 (BDAT), RFC 3463; abilities.py has those of the parameters.
 
 ERRORS
     None: whatever the next hop does ends as verdicts. The spool's errors while reading content defer.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from pillarbox.delivery.abilities import Abilities
 from pillarbox.delivery.consignment import Consignment, Report, TryLater, Verdict
 from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, Stream
 from pillarbox.smtp.connection import RemoteProtocolError
 from pillarbox.smtp.events import (
-    Body,
+    Chunk,
     Command,
     ConnectionClosed,
     Content,
     Data,
     EndOfContent,
     Mail,
-    MailParameters,
     Rcpt,
     Reset,
 )
@@ -56,53 +56,6 @@ _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _DATA: Final = Data()
 _RESET: Final = Reset()
 _END: Final = EndOfContent(size=0, defects=frozenset(), eight_bit=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a next hop can take, read once from its EHLO reply. ``size_limit`` in octets, None: none said."""
-
-    pipelining: bool
-    eight_bit_mime: bool
-    assume_eight_bit: bool
-    smtputf8: bool
-    size: bool
-    size_limit: int | None
-
-    @classmethod
-    def of(cls, extensions: dict[str, str], *, assume_8bitmime: bool) -> "Abilities":
-        """From the keywords and their arguments (Connection.extensions)."""
-        said = extensions.get("SIZE", "")
-        limit = int(said) if re.fullmatch(r"[0-9]{1,20}", said, re.ASCII) else 0
-        return cls(
-            pipelining="PIPELINING" in extensions,
-            eight_bit_mime="8BITMIME" in extensions,
-            assume_eight_bit=assume_8bitmime,
-            smtputf8="SMTPUTF8" in extensions,
-            size="SIZE" in extensions,
-            size_limit=limit or None,  # 0: no fixed limit (RFC 1870 4)
-        )
-
-    def impediment(self, lease: Lease, hop: str) -> Failed | None:
-        """Why this next hop can never take this message, or None."""
-        envelope = lease.envelope
-        if envelope.smtputf8 and not self.smtputf8:
-            return Failed("5.6.7 the message needs SMTPUTF8, which the next hop does not offer", hop, "5.6.7")
-        if envelope.eight_bit and not self.eight_bit_mime and not self.assume_eight_bit:
-            return Failed("5.6.3 the message needs 8BITMIME, which the next hop does not offer", hop, "5.6.3")
-        if self.size_limit is not None and envelope.size > self.size_limit:
-            words = f"5.3.4 the message has {envelope.size} octets, the next hop takes {self.size_limit}"
-            return Failed(words, hop, "5.3.4")
-        return None
-
-    def parameters(self, lease: Lease) -> MailParameters:
-        """The parameters of MAIL."""
-        envelope = lease.envelope
-        return MailParameters(
-            size=envelope.size if self.size else None,
-            body=Body.EIGHT_BIT_MIME if envelope.eight_bit and self.eight_bit_mime else None,
-            smtputf8=envelope.smtputf8,
-        )
 
 
 def say(reply: Reply) -> str:
@@ -133,17 +86,33 @@ def read_path(path: str) -> Mailbox:
     return Mailbox(local_part, domain)
 
 
-async def attempt(stream: Stream, abilities: Abilities, consignment: Consignment, outbox: Outbox, hop: str) -> Report:
-    """Tries the consignment's recipients over an established session between two transactions."""
+async def attempt(
+    stream: Stream,
+    abilities: Abilities,
+    consignment: Consignment,
+    outbox: Outbox,
+    hop: str,
+    clock: Callable[[], float] = time.time,
+) -> Report:
+    """Tries the consignment's recipients over an established session between two transactions. ``clock`` gives
+    seconds since the epoch."""
+    now = clock()
+    envelope = consignment.lease.envelope
     report = Report(tls=stream.tls_facts)
-    impediment = abilities.impediment(consignment.lease, hop)
+    report.success = "" if abilities.dsn else "relayed"
+    report.deadline_lost = abilities.loses_deadline(envelope)
+    impediment = abilities.impediment(consignment.lease, hop, now=now, tls=stream.tls_facts is not None)
     if impediment is not None:
         report.verdicts = dict.fromkeys((recipient.key for recipient in consignment.recipients), impediment)
         return report
     waiting: Sequence[Recipient] = consignment.recipients
+    most = min(abilities.recipients or RECIPIENTS_PER_TRANSACTION, RECIPIENTS_PER_TRANSACTION)
+    mail = Mail(
+        read_path(envelope.reverse_path) if envelope.reverse_path else None, abilities.mail_parameters(envelope, now)
+    )
     while waiting:
-        now, later = waiting[:RECIPIENTS_PER_TRANSACTION], waiting[RECIPIENTS_PER_TRANSACTION:]
-        transaction = _Transaction(stream, abilities, consignment.lease, now, outbox, hop, report)
+        these, later = waiting[:most], waiting[most:]
+        transaction = _Transaction(stream, abilities, consignment.lease, mail, these, outbox, hop, report)
         await transaction.run()
         waiting = [*transaction.over_limit, *later]
         if not report.usable or report.stopped:
@@ -171,6 +140,7 @@ class _Transaction:
         stream: Stream,
         abilities: Abilities,
         lease: Lease,
+        mail: Mail,
         recipients: Sequence[Recipient],
         outbox: Outbox,
         hop: str,
@@ -179,6 +149,7 @@ class _Transaction:
         self._stream = stream
         self._abilities = abilities
         self._lease = lease
+        self._mail = mail
         self._recipients = recipients
         self._outbox = outbox
         self._hop = hop
@@ -222,10 +193,16 @@ class _Transaction:
 
     async def _speak(self) -> None:
         stream = self._stream
-        reverse_path = self._lease.envelope.reverse_path
-        mail = Mail(read_path(reverse_path) if reverse_path else None, self._abilities.parameters(self._lease))
-        rcpts = [Rcpt(read_path(recipient.forward_path)) for recipient in self._recipients]
-        if self._abilities.pipelining:
+        abilities, envelope, mail = self._abilities, self._lease.envelope, self._mail
+        rcpts = [
+            Rcpt(read_path(recipient.forward_path), abilities.rcpt_parameters(envelope, recipient))
+            for recipient in self._recipients
+        ]
+        if envelope.binary:
+            if await self._take_mail(mail):
+                await self._take_rcpts(rcpts)
+                await (self._send_chunk() if self._accepted else self._leave_open_transaction())
+        elif abilities.pipelining:
             stream.send(mail)
             for rcpt in rcpts:
                 stream.send(rcpt)
@@ -300,6 +277,22 @@ class _Transaction:
         reply = await self._reply(None, "the final dot", FINAL_TIMEOUT)
         self._give_all(self._accepted, reply)
         self._settle_over_limit(carried=reply.is_positive)
+
+    async def _send_chunk(self) -> None:
+        """The whole content as one last chunk. The lease is asked for before its first octet: unlike a final dot, the
+        last octet of what was announced cannot be kept back."""
+        self._where = "the last chunk"
+        if not self._outbox.extend(self._lease):
+            raise _Stopped
+        self._stream.send(Chunk(self._lease.envelope.size, last=True))
+        if self._lease.content is None:
+            await self._stream_content()
+        else:
+            self._stream.send(Content(self._lease.content))
+        reply = await self._reply(None, "the last chunk", FINAL_TIMEOUT)
+        self._give_all(self._accepted, reply)
+        self._settle_over_limit(carried=reply.is_positive)
+        self._open = False
 
     async def _stream_content(self) -> None:
         self._where = "the content"

@@ -40,6 +40,9 @@ class Report:
         stopped: the lease was lost before a final dot: recipients without a verdict are another worker's.
         unheard: the connection ended before the next hop said anything about this message.
         usable: the connection may carry another transaction.
+        success: what we report of those delivered to whoever asked for it (RFC 3464 2.3.3): "relayed" to a next hop
+            that reports on nothing, "delivered" to its end, "" when the next hop reports.
+        deadline_lost: the next hop knows nothing of the time by which the sender wants it delivered.
     """
 
     verdicts: dict[int, Verdict] = field(default_factory=dict)
@@ -47,6 +50,8 @@ class Report:
     stopped: bool = False
     unheard: bool = False
     usable: bool = True
+    success: str = ""
+    deadline_lost: bool = False
 
 
 class NextHopUnavailable(Exception):

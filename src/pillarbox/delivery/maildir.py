@@ -29,7 +29,7 @@ class Maildir:
         """Writes the file; each recipient gets the same verdict."""
         self.carried += 1
         lease = consignment.lease
-        report = Report()
+        report = Report(success="delivered")
         head = f"Return-Path: <{lease.envelope.reverse_path}>\r\n".encode()
         name = f"{int(self._now())}.{lease.envelope.queue_id}_{consignment.recipients[0].key}.pillarbox"
         writer: _Writer | None = None

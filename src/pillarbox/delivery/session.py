@@ -18,7 +18,8 @@ from collections.abc import Callable
 from secrets import token_hex
 from typing import Final
 
-from pillarbox.delivery.attempt import Abilities, attempt, say
+from pillarbox.delivery.abilities import Abilities
+from pillarbox.delivery.attempt import attempt, say
 from pillarbox.delivery.consignment import Consignment, NextHopUnavailable, Report
 from pillarbox.delivery.route import next_hop
 from pillarbox.delivery.secrets import Secrets, SecretUnavailable

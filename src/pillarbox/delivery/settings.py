@@ -15,8 +15,8 @@ class TlsMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """How we sign in at a smarthost. The secret (password, or token for XOAUTH2 and OAUTHBEARER) comes from a file or a command's
-    standard output; ``lifetime`` seconds a command's output is kept (a JSON object with access_token and
+    """How we sign in at a smarthost. The secret (password, or token for XOAUTH2 and OAUTHBEARER) comes from a file or
+    a command's standard output; ``lifetime`` seconds a command's output is kept (a JSON object with access_token and
     expires_in says its own)."""
 
     mechanism: str  # one of sasl.CLIENT_MECHANISMS
