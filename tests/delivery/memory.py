@@ -72,7 +72,17 @@ class MemoryOutbox:
         self.envelopes[envelope.queue_id] = envelope
         self.waiting[envelope.queue_id] = {
             key: Recipient(
-                key, path, path.rpartition("@")[2], State.DUE, envelope.received_at, 0, "", None, delay_warned=False
+                key,
+                path,
+                path.rpartition("@")[2],
+                State.DUE,
+                envelope.received_at,
+                0,
+                "",
+                None,
+                delay_warned=False,
+                notify=envelope.notify[key] if envelope.notify else "",
+                original_recipient=envelope.original_recipients[key] if envelope.original_recipients else "",
             )
             for key, path in enumerate(envelope.forward_paths)
         }

@@ -91,6 +91,8 @@ class Message:
     reverse_path: str
     mail_parameters: tuple[str, ...]
     forward_paths: list[str] = field(default_factory=list)
+    rcpt_parameters: list[tuple[str, ...]] = field(default_factory=list)
+    by_chunk: bool = False
     content: bytes = b""
     connection: int = 0
     tls: bool = False
@@ -420,10 +422,28 @@ class _Conversation:
         if self._message is None:
             await self._write("503 5.5.1 MAIL first")
             return
-        path, _ = _split_path(line, "RCPT TO:")
+        path, parameters = _split_path(line, "RCPT TO:")
         code = await self._answer("RCPT", "250 2.1.5 ok", path)
         if code.startswith("2"):
             self._message.forward_paths.append(path)
+            self._message.rcpt_parameters.append(parameters)
+
+    async def _on_bdat(self, line: str) -> None:
+        """One chunk, which must be the last."""
+        size, last = line.upper().removeprefix("BDAT ").split()
+        while len(self._buffer) < int(size):
+            await self._more()
+        if self._message is None or not self._message.forward_paths or last != "LAST":
+            raise AssertionError(f"{line!r} where no last chunk is due")
+        self._message.content = bytes(self._buffer[: int(size)])
+        self._message.by_chunk = True
+        del self._buffer[: int(size)]
+        message = self._message
+        code = await self._answer("BDAT", f"250 2.0.0 taken as {len(self._hop.messages) + 1}")
+        self.leave_transaction()
+        if code.startswith("2"):
+            self._hop.messages.append(message)
+            self._hop.note()
 
     async def _on_data(self, line: str) -> None:
         if self._message is None:

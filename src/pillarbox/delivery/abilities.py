@@ -124,5 +124,10 @@ def too_late(envelope: Envelope, hop: str, now: float) -> Failed | None:
     return None
 
 
+def late_notice_due(envelope: Envelope, now: float) -> bool:
+    """Whether the sender is to be told that it is late and goes on (RFC 2852 4.2: mode N)."""
+    return envelope.deliver_by_mode.startswith("N") and now >= envelope.deliver_by
+
+
 def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text, re.ASCII) else 0

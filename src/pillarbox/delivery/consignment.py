@@ -53,6 +53,13 @@ class Report:
     success: str = ""
     deadline_lost: bool = False
 
+    def tells_of(self, notify: str) -> str:
+        """What we report of a delivered recipient with this NOTIFY: "relayed", "delivered", or "" for nothing. Who
+        wants it by a time, and has not said NEVER, is told where that time is lost (RFC 2852 4.2)."""
+        if "SUCCESS" in notify.split(","):
+            return self.success
+        return "relayed" if self.deadline_lost and notify != "NEVER" else ""
+
 
 class NextHopUnavailable(Exception):
     """No session can be had now; ``str()`` is the reason for outcomes and log, beginning with a status."""

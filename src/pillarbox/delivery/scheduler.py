@@ -23,7 +23,8 @@ from functools import cache, partial
 from time import monotonic
 from typing import Final
 
-from pillarbox.delivery.bounce import make_reports, read_header
+from pillarbox.delivery.abilities import late_notice_due, too_late
+from pillarbox.delivery.bounce import make_reports, read_returned, waits_since, wants
 from pillarbox.delivery.consignment import Carrier, Consignment, Report, TryLater, Verdict
 from pillarbox.delivery.maildir import Maildir
 from pillarbox.delivery.pool import Hop, Pool
@@ -73,13 +74,14 @@ _SECONDS = histogram(
 class _Loan:
     """A lease in hand and what has come of it so far."""
 
-    __slots__ = ("lease", "open", "outcomes", "warned")
+    __slots__ = ("lease", "open", "outcomes", "reported", "warned")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.open = 0
         self.outcomes: dict[int, Outcome] = {}
         self.warned: list[int] = []
+        self.reported: list[tuple[Recipient, Delivered, str]] = []
 
 
 class Scheduler:
@@ -303,6 +305,8 @@ class Scheduler:
             verdict = report.verdicts.get(recipient.key)
             if verdict is not None:
                 self._decide(loan, recipient, verdict, hop.name, report.tls, seconds, resumes_at)
+                if isinstance(verdict, Delivered) and (action := report.tells_of(recipient.notify)):
+                    loan.reported.append((recipient, verdict, action))
         if report.stopped:
             _log.warning("delivery.stopped", queue_id=loan.lease.envelope.queue_id, next_hop=hop.name)
         self._close_part(consignment.lease)
@@ -359,15 +363,22 @@ class Scheduler:
         settings = self._settings
         envelope = loan.lease.envelope
         now = self._now()
+        since = waits_since(envelope)
         warns = (
             not envelope.is_bounce
             and bool(envelope.reverse_path)
-            and warning_due(settings, received_at=envelope.received_at, warned=recipient.delay_warned, now=now)
+            and wants(recipient, "DELAY")
+            and (
+                warning_due(settings, received_at=since, warned=recipient.delay_warned, now=now)
+                or (late_notice_due(envelope, now) and not recipient.delay_warned)
+            )
         )
+        if (late := too_late(envelope, hop, now)) is not None:
+            return late
         due_at = next_due(
             settings,
             queue_id=envelope.queue_id,
-            received_at=envelope.received_at,
+            received_at=since,
             failures=recipient.attempts + 1,
             warned=recipient.delay_warned or warns,
             now=now,
@@ -376,6 +387,8 @@ class Scheduler:
             return Failed(f"{EXPIRED_STATUS} delivery time expired; the last try: {reason}", hop, EXPIRED_STATUS)
         if warns:
             loan.warned.append(recipient.key)
+        if envelope.deliver_by > now:  # at that time the sender is to be told, or gets it back
+            due_at = min(due_at, envelope.deliver_by)
         if resumes_at is not None and due_at < resumes_at:
             # not before the hop's pause ends, and not all in that second
             due_at = resumes_at + 10.0 * spread(envelope.queue_id)
@@ -446,24 +459,29 @@ class Scheduler:
         outcomes = loan.outcomes
         failed = [(r, o) for r in lease.recipients if isinstance(o := outcomes.get(r.key), Failed)]
         warned = frozenset(loan.warned)
-        if not failed and not warned:
+        if not failed and not warned and not loan.reported:
             return Settlement(lease.envelope.queue_id, outcomes)
         delayed = [
             (r, o) for r in lease.recipients if r.key in warned and isinstance(o := outcomes.get(r.key), Deferred)
         ]
         messages = make_reports(
             lease,
-            await read_header(self._outbox, lease),
+            await read_returned(self._outbox, lease),
             failed,
             delayed,
+            loan.reported,
             settings=self._settings,
             now=self._now(),
             random=self._random,
         )
-        if failed and messages:
+        made = iter(messages)
+        if messages and any(wants(recipient, "FAILURE") for recipient, _ in failed):
             _REPORTS.add(1, "bounce")
-            _log.info("bounce.made", queue_id=lease.envelope.queue_id, bounce=messages[0].envelope.queue_id)
-        if delayed:
+            _log.info("bounce.made", queue_id=lease.envelope.queue_id, bounce=next(made).envelope.queue_id)
+        if delayed and messages:
             _REPORTS.add(1, "delay_warning")
-            _log.info("delay_warning.made", queue_id=lease.envelope.queue_id, warning=messages[-1].envelope.queue_id)
+            _log.info("delay_warning.made", queue_id=lease.envelope.queue_id, warning=next(made).envelope.queue_id)
+        for message in made:
+            _REPORTS.add(1, "success")
+            _log.info("report.made", queue_id=lease.envelope.queue_id, report=message.envelope.queue_id)
         return Settlement(lease.envelope.queue_id, outcomes, messages, warned)

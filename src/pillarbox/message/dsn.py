@@ -1,13 +1,14 @@
-"""Delivery status notifications: bounces and delay warnings, whole contents ready for the spool.
+"""Delivery status notifications: bounces, delay warnings and reports of success, whole contents for the spool.
 
-Three parts: words for a person, fields for a program, the header of the message that it is about. Every part is
+Three parts: words for a person, fields for a program, and the header of the message that it is about, or all of it
+where that was asked for (RET=FULL) and it is 7-bit. Every part is
 7-bit, whatever it says (quoted-printable where needed): a bounce must not fail where the message failed for being
 8-bit. What a next hop said is hostile input: controls and line ends in it become blanks, and it is cut.
 
 STANDARDS
     RFC 3464 (delivery-status), RFC 6522 (multipart/report, text/rfc822-headers), RFC 3463 (status codes), RFC 6533
-    (utf-8 addresses in their ASCII form, message/global-headers), RFC 3834 (Auto-Submitted). RFC 3461's fields
-    (Original-Envelope-Id, Original-Recipient, success reports) join with their extension.
+    (utf-8 addresses in their ASCII form, message/global-headers), RFC 3834 (Auto-Submitted), RFC 3461 4.3
+    and 6 (RET, Original-Envelope-Id, Original-Recipient, success reports).
 
 ERRORS
     ValueError: a caller's bug (no recipient, a null reverse-path, a boundary that is none).
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pillarbox.message.advice import advice
 from pillarbox.message.date import date_time
 from pillarbox.message.envelope import Envelope
+from pillarbox.message.header import find_header_end
 from pillarbox.message.received import domain
 
 MAX_RETURNED_HEADER = 65_536
@@ -35,6 +37,7 @@ _UNSHOWABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u00ad\u200b-\u200f\u2028-\u202e\u
 _REPLY = re.compile(r"[2-5][0-9]{2}[ \-]")
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _HOP = re.compile(r"([A-Za-z0-9.\-_]+)(?::[0-9]{1,5})?")
+_DEFAULTS = {"failed": "5.0.0", "delayed": "4.0.0"}
 _BOUNDARY = re.compile(r"[A-Za-z0-9'+_,\-./:=]{1,70}")
 _NOT_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")
 _NOT_SEVEN_BIT = re.compile(rb"[^\r\n]{999}|\r(?!\n)|(?<!\r)\n|[\x00\x80-\xff]")
@@ -42,19 +45,21 @@ _NOT_SEVEN_BIT = re.compile(rb"[^\r\n]{999}|\r(?!\n)|(?<!\r)\n|[\x00\x80-\xff]")
 
 @dataclass(frozen=True, slots=True)
 class FailedRecipient:
-    """One recipient that a report is about, failed or delayed.
+    """One recipient that a report is about: failed, delayed or delivered.
 
     Attributes:
         forward_path: in wire form without brackets.
         status: like "5.1.1"; one that has not this form becomes 5.0.0 (4.0.0 in a delay warning).
         reply: what the next hop said, in one line ("550 5.1.1 no such user"), or our own words.
         hop: who said it, ``host`` or ``host:port``; "" when nobody was reached.
+        original: what the sender calls the recipient, "type;address" (RFC 3461 4.2), "" when not said.
     """
 
     forward_path: str
     status: str
     reply: str
     hop: str = ""
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ def bounce(
     Args:
         envelope: the original's; its reverse_path is whom the report goes to.
         header: the original's header section, returned up to MAX_RETURNED_HEADER octets; b"" when it
-            cannot be had, and then nothing is returned.
+            cannot be had, and then nothing is returned. Where the sender asked for RET=FULL it may be the whole
+            content, which is returned as it is when it is 7-bit in lines of at most 998 octets.
         failed: in the order in which to name them.
         host: our name, the reporting MTA.
         postmaster: the address in the From field; "" is MAILER-DAEMON at ``host``.
@@ -140,6 +146,42 @@ def delay_warning(
     )
 
 
+def success(
+    envelope: Envelope,
+    header: bytes,
+    delivered: Sequence[FailedRecipient],
+    *,
+    action: str,
+    host: str,
+    postmaster: str,
+    now: float,
+    message_id: str,
+    boundary: str,
+) -> Report:
+    """The report that ``delivered`` were: ``action`` is "delivered", or "relayed" to a mail system that reports on
+    nothing (RFC 3464 2.3.3). The rest as in bounce()."""
+    if action == "relayed":
+        subject = "Your message was relayed"
+        words = (
+            "Your message was handed to the next mail system for the recipients named below. It does not report on "
+            "deliveries, so you will hear of these recipients again only if something goes wrong."
+        )
+    else:
+        subject = "Your message was delivered"
+        words = "Your message was delivered to the recipients named below, as you wanted to know."
+    text = _text(envelope, words, [(one, "") for one in delivered], host)
+    report = _Composition(subject, text, _status_fields(envelope, delivered, action, host, ()))
+    return _compose(
+        report,
+        envelope,
+        header,
+        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        now=now,
+        message_id=message_id,
+        boundary=boundary,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Composition:
     subject: str
@@ -160,8 +202,7 @@ def _compose(
     to = _showable(envelope.reverse_path, _MAX_PATH)
     if not to or not _BOUNDARY.fullmatch(boundary):
         raise ValueError("a report needs a reverse-path and a boundary")
-    returned = _whole_lines(header)
-    returned_type = "text/rfc822-headers" if returned.isascii() or not envelope.smtputf8 else "message/global-headers"
+    returned, returned_type = _returned(envelope, header)
     top = (
         f"From: Mail Delivery System <{author}>\r\n"
         f"To: <{to}>\r\n"
@@ -183,6 +224,16 @@ def _compose(
         parts.append(_part(returned_type, returned))
     content = top.encode() + b"".join([delimiter + b"\r\n" + part for part in parts]) + delimiter + b"--\r\n"
     return Report(content, smtputf8=not (to + author).isascii())
+
+
+def _returned(envelope: Envelope, octets: bytes) -> tuple[bytes, str]:
+    """The third part and its media type."""
+    end = find_header_end(octets)
+    if envelope.ret == "FULL" and end is not None and end < len(octets) and not _NOT_SEVEN_BIT.search(octets):
+        return octets, "message/rfc822"
+    header = _whole_lines(octets[:end])
+    plain = header.isascii() or not envelope.smtputf8
+    return header, "text/rfc822-headers" if plain else "message/global-headers"
 
 
 def _whole_lines(header: bytes) -> bytes:
@@ -216,14 +267,17 @@ def _status_fields(
         f"Arrival-Date: {date_time(envelope.received_at)}",
         f"X-Pillarbox-Queue-ID: {envelope.queue_id}",
     ]
+    if envid := _showable(envelope.envid, _MAX_PATH).encode("ascii", "replace").decode("ascii"):
+        per_message.insert(0, f"Original-Envelope-Id: {envid}")
     blocks = [per_message] + [[*_recipient_fields(one, action), *more] for one in recipients]
     return "\r\n".join(["\r\n".join([*block, ""]) for block in blocks])
 
 
 def _recipient_fields(recipient: FailedRecipient, action: str) -> list[str]:
-    default = "5.0.0" if action == "failed" else "4.0.0"
-    status = recipient.status if _STATUS.fullmatch(recipient.status) else default
-    fields = [_final_recipient(recipient.forward_path), f"Action: {action}", f"Status: {status}"]
+    status = recipient.status if _STATUS.fullmatch(recipient.status) else _DEFAULTS.get(action, "2.0.0")
+    fields = [_recipient_field("Final", f"rfc822;{recipient.forward_path}"), f"Action: {action}", f"Status: {status}"]
+    if recipient.original:
+        fields.insert(0, _recipient_field("Original", recipient.original))
     if hop := _hop_name(recipient.hop):
         fields.append(f"Remote-MTA: dns; {hop}")
     if reply := _showable(recipient.reply, _MAX_REPLY).encode("ascii", "replace").decode("ascii"):
@@ -232,12 +286,14 @@ def _recipient_fields(recipient: FailedRecipient, action: str) -> list[str]:
     return fields
 
 
-def _final_recipient(forward_path: str) -> str:
-    path = _showable(forward_path, _MAX_PATH)
-    if path.isascii():
-        return f"Final-Recipient: rfc822; {path}"
+def _recipient_field(which: str, recipient: str) -> str:
+    """Final-Recipient or Original-Recipient of "type;address"."""
+    kind, _, address = recipient.partition(";")
+    path = _showable(address, _MAX_PATH)
+    if path.isascii() and kind != "utf-8":
+        return f"{which}-Recipient: {_showable(kind, 60)}; {path}"
     # RFC 6533 3: the form of a utf-8 address that needs no 8-bit delivery-status
-    return "Final-Recipient: utf-8; " + _NOT_XTEXT.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", path)
+    return f"{which}-Recipient: utf-8; " + _NOT_XTEXT.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", path)
 
 
 def _hop_name(hop: str) -> str:
