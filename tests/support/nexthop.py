@@ -92,7 +92,6 @@ class Message:
     mail_parameters: tuple[str, ...]
     forward_paths: list[str] = field(default_factory=list)
     rcpt_parameters: list[tuple[str, ...]] = field(default_factory=list)
-    by_chunk: bool = False
     content: bytes = b""
     connection: int = 0
     tls: bool = False
@@ -423,27 +422,21 @@ class _Conversation:
             await self._write("503 5.5.1 MAIL first")
             return
         path, parameters = _split_path(line, "RCPT TO:")
-        code = await self._answer("RCPT", "250 2.1.5 ok", path)
-        if code.startswith("2"):
+        if (await self._answer("RCPT", "250 2.1.5 ok", path)).startswith("2"):
             self._message.forward_paths.append(path)
             self._message.rcpt_parameters.append(parameters)
 
     async def _on_bdat(self, line: str) -> None:
-        """One chunk, which must be the last."""
-        size, last = line.upper().removeprefix("BDAT ").split()
+        size, last = line.upper().removeprefix("BDAT ").split()  # one chunk, which must be the last
         while len(self._buffer) < int(size):
             await self._more()
-        if self._message is None or not self._message.forward_paths or last != "LAST":
-            raise AssertionError(f"{line!r} where no last chunk is due")
-        self._message.content = bytes(self._buffer[: int(size)])
-        self._message.by_chunk = True
+        assert (message := self._message) is not None and message.forward_paths and last == "LAST", line
+        message.content = bytes(self._buffer[: int(size)])
         del self._buffer[: int(size)]
-        message = self._message
-        code = await self._answer("BDAT", f"250 2.0.0 taken as {len(self._hop.messages) + 1}")
         self.leave_transaction()
-        if code.startswith("2"):
-            self._hop.messages.append(message)
-            self._hop.note()
+        self._hop.messages.append(message)
+        await self._write(f"250 2.0.0 taken as {len(self._hop.messages)}")
+        self._hop.note()
 
     async def _on_data(self, line: str) -> None:
         if self._message is None:

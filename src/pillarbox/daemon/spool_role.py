@@ -25,7 +25,10 @@ COUNT_EVERY = 5.0
 
 MESSAGES = counters.gauge("spool_messages", "Messages in the spool")
 RECIPIENTS = counters.gauge("spool_recipients", "Recipients in the spool by state", ("state",))
-OLDEST = counters.gauge("spool_oldest_seconds", "How long the oldest message has waited; 0 when none waits")
+OLDEST = counters.gauge(
+    "spool_oldest_seconds",
+    "How long the oldest message has waited, from its release time if its sender asked for one; 0 when none waits",
+)
 
 log = get_logger("daemon")
 

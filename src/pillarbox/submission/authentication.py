@@ -90,7 +90,7 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
     try:
         answer = await directory.verify_certificate(certificate, "")
     except Unavailable as error:
-        asker.log.warning("signin.certificate_unknown", reason=f"directory unavailable: {error}")
+        asker.log.info("signin.certificate_unknown", reason=f"directory unavailable: {error}")
         return None
     if isinstance(answer, Denied):
         asker.log.info("signin.certificate_unknown", reason=answer.reason.name.lower())

@@ -153,11 +153,13 @@ class Session:
         plan = self._plan
         SESSIONS.add(1, plan.listener)
         origin = self._stream.origin
-        # A load balancer looks every other second whether we are there: that is no news.
-        tell = self._log.info if origin is None or origin.named else self._log.debug
         through = {} if origin is None else {"proxy": origin.proxy}
         site = plan.default.settings.name
-        tell("session.opened", port=self._stream.peer[1], listener=plan.listener, site=site, **through)
+        port = self._stream.peer[1]
+        # A load balancer looks every other second whether we are there: that is no news.
+        is_news = origin is None or origin.named
+        if is_news:
+            self._log.info("session.opened", port=port, listener=plan.listener, site=site, **through)
         how = "error"
         try:
             how = await self._converse()
@@ -176,7 +178,8 @@ class Session:
             await self._stream.close()
             seconds = round(self._services.now() - self._opened_at, 3)
             more = {"unlogged": self._refusals.unlogged} if self._refusals.unlogged else {}
-            tell("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
+            if is_news:
+                self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
 
     async def _converse(self) -> str:
         """Returns how the session ended, in words."""
