@@ -64,7 +64,12 @@ def test_a_whole_session_with_starttls_and_sign_in() -> None:
         "PIPELINING": "",
         "8BITMIME": "",
         "SMTPUTF8": "",
+        "CHUNKING": "",
+        "BINARYMIME": "",
         "SIZE": "52428800",
+        "DSN": "",
+        "DELIVERBY": "",
+        "MT-PRIORITY": "",
         "ENHANCEDSTATUSCODES": "",
         "STARTTLS": "",
     }

@@ -266,8 +266,7 @@ class _Conversation:
     # -- reading and writing --
 
     async def _more(self) -> None:
-        octets = await self._reader.read(65_536)
-        if not octets:
+        if not (octets := await self._reader.read(65_536)):
             raise _Closed
         self._buffer += octets
 
@@ -418,10 +417,10 @@ class _Conversation:
             self._hop.most_in_transaction = max(self._hop.most_in_transaction, self._hop.in_transaction)
 
     async def _on_rcpt(self, line: str) -> None:
+        path, parameters = _split_path(line, "RCPT TO:")
         if self._message is None:
             await self._write("503 5.5.1 MAIL first")
             return
-        path, parameters = _split_path(line, "RCPT TO:")
         if (await self._answer("RCPT", "250 2.1.5 ok", path)).startswith("2"):
             self._message.forward_paths.append(path)
             self._message.rcpt_parameters.append(parameters)
@@ -430,7 +429,8 @@ class _Conversation:
         size, last = line.upper().removeprefix("BDAT ").split()  # one chunk, which must be the last
         while len(self._buffer) < int(size):
             await self._more()
-        assert (message := self._message) is not None and message.forward_paths and last == "LAST", line
+        message = self._message
+        assert message is not None and message.forward_paths and last == "LAST", line
         message.content = bytes(self._buffer[: int(size)])
         del self._buffer[: int(size)]
         self.leave_transaction()

@@ -14,6 +14,7 @@ STANDARDS
 It must not import anything but the protocol core.
 """
 
+import re
 from typing import Final
 
 from pillarbox.smtp.buffer import ReceiveBuffer
@@ -22,6 +23,7 @@ from pillarbox.smtp.limits import Limits
 
 _END: Final = b"\r\n.\r\n"
 _DOT: Final = b"\r\n."
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _FEW: Final = 16  # dots that are looked at one by one
 _HOPS: Final = 1_000  # lines with a dot in one piece after which another way is cheaper
 _SMALLEST_CHUNK: Final = 8  # more than what may have to stay behind
@@ -89,11 +91,12 @@ class ContentJudge:
 class ContentScanner(ContentJudge):
     """Reads one content. ``next_event`` until it returns EndOfContent."""
 
-    __slots__ = ("_begun", "_chunk", "_ended")
+    __slots__ = ("_begun", "_chunk", "_ended", "_normalise")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._chunk = max(limits.content_chunk, _SMALLEST_CHUNK)
+        self._normalise = limits.normalise_line_ends
         self._begun = False
         self._ended = False
 
@@ -105,6 +108,9 @@ class ContentScanner(ContentJudge):
             piece = self._take(buffer)
             if not piece:
                 return NEED_DATA
+            if self._normalise:
+                # no piece ends within a CRLF, so a LF without its CR here is a bare one
+                piece = _BARE_LF.sub(b"\r\n", piece)
             self.judge(piece)
             if not self.defects:
                 return Content(piece)

@@ -177,7 +177,7 @@ MAIL_PARAMETERS: Final[Mapping[bytes, Parameter]] = {
     b"SMTPUTF8": Parameter("smtputf8", None, bool, 10, "SMTPUTF8"),
     b"RET": Parameter("ret", re.compile(rb"FULL|HDRS", re.IGNORECASE), _upper, 9, "DSN"),
     b"ENVID": Parameter("envid", re.compile(rb"(?=.{1,100}\Z)" + XTEXT), decode_xtext, 107, "DSN"),
-    b"HOLDFOR": Parameter("hold_for", re.compile(rb"[0-9]{1,9}"), int, 18, "FUTURERELEASE"),
+    b"HOLDFOR": Parameter("hold_for", re.compile(rb"[1-9][0-9]{0,8}"), int, 18, "FUTURERELEASE"),
     b"HOLDUNTIL": Parameter("hold_until", re.compile(rb"[!-~]{1,40}"), parse_time, 51, "FUTURERELEASE"),
     b"BY": Parameter("", _BY_VALUE, _by, 17, "DELIVERBY", spread=True),
     b"MT-PRIORITY": Parameter("priority", re.compile(rb"-?[1-9]|0"), int, 15, "MT-PRIORITY"),
@@ -200,14 +200,17 @@ _NO_MAIL_PARAMETERS: Final = MailParameters()
 _NO_RCPT_PARAMETERS: Final = RcptParameters()
 
 
-def mail_parameters(rest: bytes, limits: Limits) -> MailParameters:
+def mail_parameters(rest: bytes, limits: Limits, *, tls: bool) -> MailParameters:
     """The parameters of a MAIL line from what follows its path. Raises RemoteProtocolError."""
     if not rest:
         return _NO_MAIL_PARAMETERS
     parameters = MailParameters(**_fields(MAIL_PARAMETERS, rest, limits))
-    holds = parameters.hold_for is not None and parameters.hold_until is not None
-    if holds or (parameters.body is Body.BINARY_MIME and not offers_binary(limits)):
-        raise RemoteProtocolError("parameters that do not go together here", hints.BAD_PARAMETER)
+    if parameters.hold_for is not None and parameters.hold_until is not None:  # RFC 4865 4: one of them
+        raise RemoteProtocolError("HOLDFOR and HOLDUNTIL", hints.BAD_PARAMETER)
+    if parameters.body is Body.BINARY_MIME and not offers_binary(limits):
+        raise RemoteProtocolError("BINARYMIME is not offered", hints.UNKNOWN_PARAMETER)
+    if parameters.require_tls and not tls:
+        raise RemoteProtocolError("REQUIRETLS is not offered outside TLS", hints.UNKNOWN_PARAMETER)
     return parameters
 
 

@@ -22,6 +22,8 @@ class Limits:
         bad_commands: how many errors in a row before the hint becomes 421 and fatal.
         recipients: of one transaction, as the LIMITS extension says it (RFC 9422 RCPTMAX); 0 says nothing.
         hold: seconds that FUTURERELEASE may ask for (RFC 4865); 0: it is not offered.
+        normalise_line_ends: in the content of DATA a bare LF becomes CRLF, for devices that know no better; what ends
+            the content stays CRLF.CRLF. The Content events may then be twice ``content_chunk``.
         disabled: keywords of extensions that this site does not offer, in upper case.
     """
 
@@ -33,4 +35,5 @@ class Limits:
     bad_commands: int = 10
     recipients: int = 0
     hold: int = 0
+    normalise_line_ends: bool = False
     disabled: frozenset[str] = frozenset()

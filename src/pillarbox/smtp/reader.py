@@ -109,7 +109,7 @@ def read_response(line: bytes) -> AuthResponse | AuthCancelled:
 def read_mail(line: bytes, facts: Facts) -> Mail:
     """MAIL FROM and its parameters."""
     path, rest = mail_path(line)
-    parameters = mail_parameters(rest, facts.limits)
+    parameters = mail_parameters(rest, facts.limits, tls=facts.tls)
     if not (parameters.smtputf8 or line.isascii()):
         raise RemoteProtocolError("octets above 127 in MAIL without SMTPUTF8", hints.SMTPUTF8_NEEDED)
     ceiling = facts.limits.content
