@@ -170,7 +170,7 @@ class _Session:
                 return Reply(250, ("ok",), "2.0.0")
 
     def _move(self, event: object, *, accepted: bool) -> None:
-        if isinstance(event, EndOfContent):
+        if isinstance(event, EndOfContent) or (isinstance(event, EndOfChunk) and not accepted):
             self.mail = self.rcpt = False
             self.content = None
         elif not accepted and not isinstance(event, Reset):  # RSET resets whatever is answered
