@@ -13,7 +13,7 @@ from tests.support.talk import Talk
 pytestmark = pytest.mark.scenario
 
 CONTENT = b"From: ada@example.org\r\nSubject: s\r\n\r\ntext\r\n"
-FLOODERS = 60
+FLOODERS = 40  # fewer than one address may have without a sign-in: Ada is at the same one
 
 
 @pytest.mark.parametrize("line", [b"EHLO x\r\n", b"HELP\r\n", b"x\r\nNOOP\r\n"])
