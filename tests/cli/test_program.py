@@ -195,7 +195,8 @@ def test_interrupted_is_130_and_quiet(site: Path) -> None:
     try:
         _wait_until_it_reads(process.pid)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        process.wait(timeout=30)  # with its input open: an end of input could be read before the signal is heard
+        out, err = process.communicate()
     finally:
         process.kill()
         process.wait()
