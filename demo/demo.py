@@ -275,8 +275,8 @@ def stay(server: Server, password: str) -> None:
         ("Certificate", f"made by this demo; your program will ask. SHA-256:\n{'':20}{fingerprint}"),
     ):
         say(f"  {name:<16}  {value}")
+    seen = len(server.events())  # before anybody can know what to send
     say(f"\nMail to anybody is caught in {server.directory / 'caught'}. Ctrl-C ends the demo.\n")
-    seen = len(server.events())
     while not server.ended():
         for event in server.events()[seen:]:
             if event.get("event") in ("message.accepted", "delivery.delivered", "signin.failed", "command.refused"):
