@@ -65,8 +65,16 @@ def test_what_was_asked_for_is_in_the_queue_after_a_restart_and_can_be_sent_earl
     assert daemon.delivered() == []
     queue(daemon, "retry", queue_id, "--early")
     daemon.wait_for("delivery.delivered", queue_id=queue_id)
-    assert all(CONTENT in message for message in daemon.delivered())
+    report_id = daemon.wait_for("report.made", queue_id=queue_id)["report"]
+    daemon.wait_for("delivery.delivered", queue_id=report_id)
     assert daemon.stop() == 0
+    reports = [message for message in daemon.delivered() if b"multipart/report" in message]
+    assert all(CONTENT in message for message in daemon.delivered() if message not in reports)
+    (report,) = reports  # who asked for nothing, or for none, is not in it
+    assert b"Original-Envelope-Id: QQ+1\r\n" in report
+    assert b"Original-Recipient: rfc822; bob@example.org\r\nFinal-Recipient: rfc822; b@example.net\r\n" in report
+    assert b"Action: delivered\r\n" in report
+    assert b"c@example.net" not in report and b"d@example.net" not in report
 
 
 def test_a_held_message_can_be_cancelled(daemon: RunningDaemon, password: str) -> None:
