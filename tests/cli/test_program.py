@@ -185,6 +185,8 @@ def test_an_internal_error_is_one_line(run: Run, site: Path) -> None:
 
 
 def test_interrupted_is_130_and_quiet(site: Path) -> None:
+    # a shell's background job ignores SIGINT, and so would what it starts: as in a terminal, then
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [PROGRAM, "user", "add", "a@example.org", "--password-stdin", "-c", site],
         stdin=subprocess.PIPE,
@@ -198,6 +200,7 @@ def test_interrupted_is_130_and_quiet(site: Path) -> None:
         process.wait(timeout=30)  # with its input open: an end of input could be read before the signal is heard
         out, err = process.communicate()
     finally:
+        signal.signal(signal.SIGINT, before)
         process.kill()
         process.wait()
     assert process.returncode == 130
