@@ -213,3 +213,15 @@ async def test_who_wants_it_by_a_time_is_told_when_that_is_over(
         )
     assert isinstance(next(iter(outbox.settlements[0].outcomes.values())), Deferred)
     assert len(made) == warned
+
+
+async def test_what_did_not_fail_returns_the_header_whatever_ret_says(start: Start, outbox: MemoryOutbox) -> None:
+    async with NextHop(rcpt={"no@example.net": "550 5.1.1 nobody"}) as hop:
+        made = await told(start, outbox, hop, "no@example.net", "a@example.net", ret="FULL", notify=("", "SUCCESS"))
+    bounce, relayed = [message_from_bytes(report) for report in made]
+    parts = [report.get_payload(2) for report in (bounce, relayed)]
+    assert [part.get_content_type() for part in parts if isinstance(part, Message)] == [
+        "message/rfc822",
+        "text/rfc822-headers",
+    ]
+    assert b"..more" not in relayed.as_bytes()

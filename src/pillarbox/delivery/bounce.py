@@ -44,16 +44,17 @@ def wants(recipient: Recipient, what: str) -> bool:
     return what in recipient.notify.split(",") if recipient.notify else what != "SUCCESS"
 
 
-async def read_returned(outbox: _Opens, lease: Lease) -> bytes:
-    """What a report returns of the content: its header, or all of it for RET=FULL up to MAX_RETURNED; b"" when
-    nothing may be returned, or it cannot be read now.
+async def read_returned(outbox: _Opens, lease: Lease, *, failed: bool) -> bytes:
+    """What reports return of the content: its header, or all of it up to MAX_RETURNED when something ``failed`` and
+    RET=FULL was said, which speaks of failures only (RFC 3461 4.3); b"" when nothing may be returned, or it cannot be
+    read now.
 
     A bounce without it is better than none, so the spool's errors end here.
     """
     envelope = lease.envelope
     if envelope.require_tls:
         return b""
-    if envelope.ret == "FULL" and envelope.size <= MAX_RETURNED and not (envelope.eight_bit or envelope.binary):
+    if failed and envelope.ret == "FULL" and envelope.size <= MAX_RETURNED and not (envelope.eight_bit or envelope.binary):
         if lease.content is not None:
             return lease.content
         try:

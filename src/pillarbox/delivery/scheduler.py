@@ -466,7 +466,7 @@ class Scheduler:
         ]
         messages = make_reports(
             lease,
-            await read_returned(self._outbox, lease),
+            await read_returned(self._outbox, lease, failed=bool(failed)),
             failed,
             delayed,
             loan.reported,

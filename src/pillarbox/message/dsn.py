@@ -102,7 +102,7 @@ def bounce(
     )
     text = _text(envelope, words, [(one, advice(one.status)) for one in failed], host)
     status = _status_fields(envelope, failed, "failed", host, ())
-    report = _Composition("Your message could not be delivered", text, status)
+    report = _Composition("Your message could not be delivered", text, status, envelope.ret == "FULL")
     return _compose(
         report,
         envelope,
@@ -187,6 +187,7 @@ class _Composition:
     subject: str
     text: str  # for a person, lines ended by "\n"
     status: str  # for a program, ASCII, lines ended by CRLF
+    full: bool = False  # the whole content may come back: what did not fail returns the header (RFC 3461 4.3)
 
 
 def _compose(
@@ -202,7 +203,7 @@ def _compose(
     to = _showable(envelope.reverse_path, _MAX_PATH)
     if not to or not _BOUNDARY.fullmatch(boundary):
         raise ValueError("a report needs a reverse-path and a boundary")
-    returned, returned_type = _returned(envelope, header)
+    returned, returned_type = _returned(envelope, header, full=report.full)
     top = (
         f"From: Mail Delivery System <{author}>\r\n"
         f"To: <{to}>\r\n"
@@ -226,10 +227,10 @@ def _compose(
     return Report(content, smtputf8=not (to + author).isascii())
 
 
-def _returned(envelope: Envelope, octets: bytes) -> tuple[bytes, str]:
+def _returned(envelope: Envelope, octets: bytes, *, full: bool) -> tuple[bytes, str]:
     """The third part and its media type."""
     end = find_header_end(octets)
-    if envelope.ret == "FULL" and end is not None and end < len(octets) and not _NOT_SEVEN_BIT.search(octets):
+    if full and end is not None and end < len(octets) and not _NOT_SEVEN_BIT.search(octets):
         return octets, "message/rfc822"
     header = _whole_lines(octets[:end])
     plain = header.isascii() or not envelope.smtputf8
