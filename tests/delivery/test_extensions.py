@@ -33,12 +33,36 @@ async def test_binary_content_leaves_by_one_chunk_octet_by_octet(outbox: MemoryO
     assert "BODY=BINARYMIME" in message.mail_parameters
 
 
-async def test_large_binary_content_leaves_by_one_chunk() -> None:
+async def test_large_binary_content_leaves_by_one_chunk_and_an_empty_last_one() -> None:
     outbox = MemoryOutbox(inline=False)
     content = BINARY * 20_000
     async with NextHop(keywords=EVERYTHING) as hop:
         await deliver(hop, outbox, "a@example.net", content=content, binary=True)
     assert hop.messages[0].content == content
+    assert [line for _, line in hop.commands if line.startswith("BDAT")] == [f"BDAT {len(content)}", "BDAT 0 LAST"]
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "opened"])
+async def test_binary_content_is_not_ended_when_the_lease_is_lost(inline: bool) -> None:
+    outbox = MemoryOutbox(inline=inline)
+    outbox.holds = False
+    async with NextHop(keywords=EVERYTHING) as hop:
+        report = await deliver(hop, outbox, "a@example.net", content=BINARY, binary=True)
+    assert report.stopped and report.verdicts == {}
+    assert hop.messages == []
+
+
+@pytest.mark.parametrize(("inline", "point"), [(True, "DOT"), (False, "DOT"), (False, "BDAT")])
+async def test_refused_chunk_is_the_verdict_and_the_connection_goes_on(inline: bool, point: str) -> None:
+    outbox = MemoryOutbox(inline=inline)
+    async with NextHop(keywords=EVERYTHING, script={point: ["552 5.3.4 too big", "250 2.0.0 ok"]}) as hop:
+        session = await connect(hop, outbox)
+        report = await session.deliver(await lend(outbox, "a@example.net", content=BINARY, binary=True))
+        assert report.usable and failed(report) == "5.3.4"
+        await session.deliver(await lend(outbox, "b@example.net", content=BINARY, binary=True))
+        await session.close()
+    assert [message.forward_paths for message in hop.messages] == [["b@example.net"]]
+    assert hop.violations == []
 
 
 @pytest.mark.parametrize("missing", ["CHUNKING", "BINARYMIME"])
@@ -140,8 +164,10 @@ async def told(start: Start, outbox: MemoryOutbox, hop: NextHop, *paths: str, **
     """One message, and the reports on it that were committed with its outcome."""
     outbox.commit(make_envelope(*paths, **changes), CONTENT)  # type: ignore[arg-type]  # shorthand
     await start(to_hop(hop))
-    await hop.until(lambda: bool(outbox.settlements))
-    return [message.content for message in outbox.settlements[0].messages]
+    await outbox.settled(1)
+    messages = outbox.settlements[0].messages
+    await outbox.settled(1 + len(messages))  # the reports too, so that nothing is under way when the hop ends
+    return [message.content for message in messages]
 
 
 async def test_success_is_told_as_relayed_where_the_next_hop_reports_on_nothing(

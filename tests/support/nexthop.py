@@ -15,8 +15,8 @@ point is reached; the last one is repeated.
     NextHop(script={"DOT": DROP})                                  # takes the content, then breaks the connection
     NextHop(rcpt={"no@example.org": "550 5.1.1 nobody here"})      # by forward path, before script["RCPT"]
 
-Points: CONNECT (the greeting), EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA (354 or a refusal), DOT (the final
-reply), RSET, NOOP, QUIT. An Answer is
+Points: CONNECT (the greeting), EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA (354 or a refusal), BDAT (not the last),
+DOT (the final reply, that to the last BDAT too), RSET, NOOP, QUIT. An Answer is
     "250 2.0.0 ok"       these lines ("\\n" between lines, each with its code)
     DROP                 closes the connection without an answer
     HANG                 never answers
@@ -319,7 +319,7 @@ class _Conversation:
 
     def _may_pipeline(self, verb: str) -> bool:
         offered = any(keyword.upper() == "PIPELINING" for keyword in self._hop.keywords)
-        return offered and verb in ("MAIL", "RCPT", "RSET", "NOOP")
+        return verb == "BDAT" or (offered and verb in ("MAIL", "RCPT", "RSET", "NOOP"))
 
     # -- commands --
 
@@ -426,17 +426,17 @@ class _Conversation:
             self._message.rcpt_parameters.append(parameters)
 
     async def _on_bdat(self, line: str) -> None:
-        size, last = line.upper().removeprefix("BDAT ").split()  # one chunk, which must be the last
+        _, size, *last = line.upper().split()
         while len(self._buffer) < int(size):
             await self._more()
         message = self._message
-        assert message is not None and message.forward_paths and last == "LAST", line
-        message.content = bytes(self._buffer[: int(size)])
+        assert message is not None and message.forward_paths, line
+        message.content += bytes(self._buffer[: int(size)])
         del self._buffer[: int(size)]
-        self.leave_transaction()
-        self._hop.messages.append(message)
-        await self._write(f"250 2.0.0 taken as {len(self._hop.messages)}")
-        self._hop.note()
+        taken = await self._answer("DOT" if last else "BDAT", f"250 2.0.0 taken as {len(self._hop.messages) + 1}")
+        if last and taken.startswith("2"):  # a refused one leaves the transaction open until RSET
+            self.leave_transaction()
+            self._hop.messages.append(message)
 
     async def _on_data(self, line: str) -> None:
         if self._message is None:

@@ -3,7 +3,7 @@
 MAIL, the RCPTs and DATA leave in one write where the next hop offers PIPELINING; content and final dot in another.
 Refused recipients get their own verdict and the others go on; the final reply is the verdict of all that were
 accepted. Recipients beyond the next hop's limit (452 or 552 at RCPT while others were accepted) follow at once in
-a transaction of their own. Binary content leaves by one BDAT behind the RCPTs' replies, everything else by DATA.
+a transaction of their own. Binary content leaves by BDAT behind the RCPTs' replies, everything else by DATA.
 
 Before the final dot the lease is asked for: when it is lost the connection is cut and nothing is said of the
 recipients, for another worker has them. A connection that ends between final dot and final reply leaves the
@@ -55,6 +55,7 @@ LONGEST_REASON: Final = 500
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _DATA: Final = Data()
 _RESET: Final = Reset()
+_LAST: Final = Chunk(0, last=True)
 _END: Final = EndOfContent(size=0, defects=frozenset(), eight_bit=False)
 
 
@@ -279,20 +280,33 @@ class _Transaction:
         self._settle_over_limit(carried=reply.is_positive)
 
     async def _send_chunk(self) -> None:
-        """The whole content as one last chunk. The lease is asked for before its first octet: unlike a final dot, the
-        last octet of what was announced cannot be kept back."""
+        """The whole content as one last chunk; what has to be read first, as one chunk and an empty last one, which
+        is kept back, like a final dot, until the lease was asked for."""
         self._where = "the last chunk"
+        stream, content = self._stream, self._lease.content
+        if content is None:
+            stream.send(Chunk(self._lease.envelope.size))
+            await self._stream_content()
+            reply = await self._reply(None, "the content", FINAL_TIMEOUT)
+            if not reply.is_positive:
+                await self._refuse_chunk(reply)
+                return
         if not self._outbox.extend(self._lease):
             raise _Stopped
-        self._stream.send(Chunk(self._lease.envelope.size, last=True))
-        if self._lease.content is None:
-            await self._stream_content()
-        else:
-            self._stream.send(Content(self._lease.content))
+        stream.send(_LAST if content is None else Chunk(len(content), last=True))
+        if content is not None:
+            stream.send(Content(content))
         reply = await self._reply(None, "the last chunk", FINAL_TIMEOUT)
+        if not reply.is_positive:
+            await self._refuse_chunk(reply)
+            return
         self._give_all(self._accepted, reply)
-        self._settle_over_limit(carried=reply.is_positive)
-        self._open = False
+        self._settle_over_limit(carried=True)
+
+    async def _refuse_chunk(self, reply: Reply) -> None:
+        """What state a refused chunk leaves behind is not known: RSET clears it (RFC 3030 2)."""
+        self._give_all(self._accepted, reply)
+        await self._leave_open_transaction()
 
     async def _stream_content(self) -> None:
         self._where = "the content"
