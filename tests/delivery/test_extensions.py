@@ -122,7 +122,9 @@ async def test_nobody_is_to_report_on_a_report(outbox: MemoryOutbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "late"), [(DEFAULT_KEYWORDS, 1000.0), (EVERYTHING, -1.0)], ids=["unknown", "over"]
+    ("keywords", "late"),
+    [(DEFAULT_KEYWORDS, 1000.0), (EVERYTHING, -1.0), (EVERYTHING, 0.9)],
+    ids=["unknown", "over", "less than a second"],
 )
 async def test_what_shall_be_returned_when_late_is_returned(
     outbox: MemoryOutbox, keywords: tuple[str, ...], late: float
@@ -189,6 +191,31 @@ async def test_success_is_told_as_relayed_where_the_next_hop_reports_on_nothing(
     assert recipient["Action"] == "relayed" and recipient["Status"] == "2.0.0"
     assert recipient["Original-Recipient"] == "rfc822; alias@example.net"
     assert recipient["Final-Recipient"] == "rfc822; a@example.net"
+
+
+@pytest.mark.parametrize(
+    ("mode", "missing", "notify", "reports"),
+    [
+        ("N", "DELIVERBY", "", 1),
+        ("N", "DELIVERBY", "SUCCESS", 1),
+        ("N", "DELIVERBY", "NEVER", 0),
+        ("N", "", "", 0),
+        ("NT", "", "", 1),
+        ("RT", "", "SUCCESS", 1),
+        ("RT", "", "NEVER", 0),
+        ("R", "", "", 0),
+    ],
+)
+async def test_relaying_is_told_where_a_time_ends_or_a_trace_was_asked_for(
+    start: Start, outbox: MemoryOutbox, mode: str, missing: str, notify: str, reports: int
+) -> None:
+    keywords = tuple(keyword for keyword in EVERYTHING if keyword != missing)
+    by = time.time() + 1000
+    async with NextHop(keywords=keywords) as hop:
+        made = await told(
+            start, outbox, hop, "a@example.net", notify=(notify,), deliver_by=by, deliver_by_mode=mode
+        )
+    assert [status_of(report)[1]["Action"] for report in made] == ["relayed"] * reports
 
 
 async def test_success_is_the_next_hops_to_tell_where_it_offers_dsn(start: Start, outbox: MemoryOutbox) -> None:

@@ -8,7 +8,7 @@ from tests.delivery.memory import CONTENT, MemoryOutbox, make_envelope
 from tests.support.nexthop import NextHop
 
 from pillarbox.delivery.settings import MaildirRoute
-from pillarbox.spool.base import Deferred, Delivered
+from pillarbox.spool.base import Deferred, Delivered, Failed
 
 
 async def test_maildir_gets_the_message_and_nothing_is_left_behind(
@@ -60,3 +60,15 @@ async def test_domains_of_one_route_share_its_connections(outbox: MemoryOutbox, 
             outbox.commit(make_envelope(f"a@{domain}"))
             await outbox.settled(number + 1)
     assert hop.connections == 1
+
+
+async def test_maildir_takes_nothing_that_shall_be_returned_when_late(
+    outbox: MemoryOutbox, start: Start, tmp_path: Path
+) -> None:
+    ident = outbox.commit(make_envelope(deliver_by=outbox.now() - 1, deliver_by_mode="R"))
+    await start(MaildirRoute(("example.net",), tmp_path / "y"))
+    await outbox.settled(1)
+    outcome = outbox.of(ident)["to@example.net"]
+    assert isinstance(outcome, Failed)
+    assert outcome.status == "5.4.7"
+    assert not (tmp_path / "y").exists()

@@ -82,9 +82,11 @@ class Abilities:
             return Failed(words, hop, LATE_STATUS)
         return None
 
-    def loses_deadline(self, envelope: Envelope) -> bool:
-        """Whether a time to deliver by, which the sender wants to hear of, ends at this next hop (RFC 2852 4.2)."""
-        return envelope.deliver_by_mode.startswith("N") and not self.deliver_by
+    def tells_of_relaying(self, envelope: Envelope) -> bool:
+        """Whether the sender is to hear that a message with a time to deliver by went to this next hop (RFC 2852 4):
+        that time ends here (mode N), or a trace was asked for."""
+        mode = envelope.deliver_by_mode
+        return mode.endswith("T") or (mode.startswith("N") and not self.deliver_by)
 
     def mail_parameters(self, envelope: Envelope, now: float) -> MailParameters:
         """The parameters of MAIL."""
@@ -118,8 +120,9 @@ class Abilities:
 
 
 def too_late(envelope: Envelope, hop: str, now: float) -> Failed | None:
-    """The failure of a message that shall be returned when it is late, and is (RFC 2852 4.1); else None."""
-    if envelope.deliver_by_mode.startswith("R") and now >= envelope.deliver_by:
+    """The failure of a message that shall be returned when it is late, and is (RFC 2852 4.1); else None. Less than a
+    second is late: nobody may be told BY=0;R."""
+    if envelope.deliver_by_mode.startswith("R") and now > envelope.deliver_by - 1:
         return Failed(f"{LATE_STATUS} the time by which the message was to be delivered is over", hop, LATE_STATUS)
     return None
 

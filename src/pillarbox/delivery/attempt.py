@@ -101,7 +101,7 @@ async def attempt(
     envelope = consignment.lease.envelope
     report = Report(tls=stream.tls_facts)
     report.success = "" if abilities.dsn else "relayed"
-    report.deadline_lost = abilities.loses_deadline(envelope)
+    report.relaying_told = abilities.tells_of_relaying(envelope)
     impediment = abilities.impediment(consignment.lease, hop, now=now, tls=stream.tls_facts is not None)
     if impediment is not None:
         report.verdicts = dict.fromkeys((recipient.key for recipient in consignment.recipients), impediment)

@@ -42,7 +42,8 @@ class Report:
         usable: the connection may carry another transaction.
         success: what we report of those delivered to whoever asked for it (RFC 3464 2.3.3): "relayed" to a next hop
             that reports on nothing, "delivered" to its end, "" when the next hop reports.
-        deadline_lost: the next hop knows nothing of the time by which the sender wants it delivered.
+        relaying_told: who did not say NEVER hears that the next hop has it (RFC 2852: a time to deliver by ends there, or a
+            trace was asked for).
     """
 
     verdicts: dict[int, Verdict] = field(default_factory=dict)
@@ -51,14 +52,12 @@ class Report:
     unheard: bool = False
     usable: bool = True
     success: str = ""
-    deadline_lost: bool = False
+    relaying_told: bool = False
 
     def tells_of(self, notify: str) -> str:
-        """What we report of a delivered recipient with this NOTIFY: "relayed", "delivered", or "" for nothing. Who
-        wants it by a time, and has not said NEVER, is told where that time is lost (RFC 2852 4.2)."""
-        if "SUCCESS" in notify.split(","):
-            return self.success
-        return "relayed" if self.deadline_lost and notify != "NEVER" else ""
+        """What we report of a delivered recipient with this NOTIFY: "relayed", "delivered", or "" for nothing."""
+        action = self.success if "SUCCESS" in notify.split(",") else ""
+        return action or ("relayed" if self.relaying_told and notify != "NEVER" else "")
 
 
 class NextHopUnavailable(Exception):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.delivery.abilities import too_late
 from pillarbox.delivery.consignment import Consignment, Report, TryLater, Verdict
 from pillarbox.delivery.settings import MaildirRoute
 from pillarbox.spool.base import Delivered, Outbox, SpoolError, UnknownQueueId
@@ -30,6 +31,9 @@ class Maildir:
         self.carried += 1
         lease = consignment.lease
         report = Report(success="delivered")
+        if (late := too_late(lease.envelope, self._hop, self._now())) is not None:
+            report.verdicts = dict.fromkeys((recipient.key for recipient in consignment.recipients), late)
+            return report
         head = f"Return-Path: <{lease.envelope.reverse_path}>\r\n".encode()
         name = f"{int(self._now())}.{lease.envelope.queue_id}_{consignment.recipients[0].key}.pillarbox"
         writer: _Writer | None = None
