@@ -148,6 +148,43 @@ async def test_next_hop_gets_no_more_recipients_than_it_says_it_takes(outbox: Me
     assert [len(message.forward_paths) for message in hop.messages] == [2, 2, 1]
 
 
+async def test_session_has_no_more_transactions_than_its_next_hop_allows(start: Start, outbox: MemoryOutbox) -> None:
+    async with NextHop(keywords=(*DEFAULT_KEYWORDS, "LIMITS MAILMAX=2")) as hop:
+        for _ in range(5):
+            outbox.commit(make_envelope())
+        await start(to_hop(hop, concurrency=1))
+        await outbox.settled(5)
+    assert [message.connection for message in hop.messages] == [1, 1, 2, 2, 3]
+    assert hop.verbs(1)[-1] == hop.verbs(2)[-1] == "QUIT"
+    assert all(isinstance(outcome, Delivered) for _, _, outcome in outbox.history)
+
+
+async def test_recipients_beyond_a_sessions_limits_go_by_another_at_once(start: Start, outbox: MemoryOutbox) -> None:
+    async with NextHop(keywords=(*DEFAULT_KEYWORDS, "LIMITS RCPTMAX=1 MAILMAX=2")) as hop:
+        ident = outbox.commit(make_envelope(*(f"r{number}@example.net" for number in range(5))))
+        await start(to_hop(hop, concurrency=1))
+        await outbox.settled(1)
+    assert [message.connection for message in hop.messages] == [1, 1, 2, 2, 3]
+    assert len(outbox.settlements) == 1
+    assert [type(outcome) for outcome in outbox.of(ident).values()] == [Delivered] * 5
+
+
+async def test_session_has_no_more_domains_than_its_next_hop_allows(start: Start, outbox: MemoryOutbox) -> None:
+    async with NextHop(keywords=(*DEFAULT_KEYWORDS, "LIMITS RCPTDOMAINMAX=2")) as hop:
+        ident = outbox.commit(make_envelope("a@one.test", "b@two.test", "c@three.test", "d@one.test"))
+        await start(to_hop(hop, concurrency=1))
+        await outbox.settled(1)
+        outbox.commit(make_envelope("e@one.test", "f@four.test"))
+        await outbox.settled(2)
+    assert [(message.connection, message.forward_paths) for message in hop.messages] == [
+        (1, ["a@one.test", "b@two.test", "d@one.test"]),
+        (2, ["c@three.test"]),
+        (2, ["e@one.test"]),
+        (3, ["f@four.test"]),
+    ]
+    assert [type(outcome) for outcome in outbox.of(ident).values()] == [Delivered] * 4
+
+
 # --- what the sender is told
 
 
@@ -212,9 +249,7 @@ async def test_relaying_is_told_where_a_time_ends_or_a_trace_was_asked_for(
     keywords = tuple(keyword for keyword in EVERYTHING if keyword != missing)
     by = time.time() + 1000
     async with NextHop(keywords=keywords) as hop:
-        made = await told(
-            start, outbox, hop, "a@example.net", notify=(notify,), deliver_by=by, deliver_by_mode=mode
-        )
+        made = await told(start, outbox, hop, "a@example.net", notify=(notify,), deliver_by=by, deliver_by_mode=mode)
     assert [status_of(report)[1]["Action"] for report in made] == ["relayed"] * reports
 
 

@@ -10,6 +10,7 @@ STANDARDS
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +19,17 @@ from pillarbox.smtp.events import Body, MailParameters, RcptParameters
 from pillarbox.spool.base import Failed, Lease, Recipient
 
 LATE_STATUS: Final = "5.4.7"
+RECIPIENTS_PER_TRANSACTION: Final = 100
+"""What every server must take (RFC 5321 4.5.3.1.8)."""
+
 _NO_RCPT_PARAMETERS: Final = RcptParameters()
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a next hop can take. ``size_limit`` in octets, None: none said; ``recipients`` of one transaction likewise
-    (LIMITS RCPTMAX)."""
+    """What a next hop can take. ``size_limit`` in octets, None: none said; so is what LIMITS says of ``recipients``
+    in a transaction (RCPTMAX), of ``transactions`` (MAILMAX) and recipients' ``domains`` (RCPTDOMAINMAX) in a
+    session."""
 
     pipelining: bool
     eight_bit_mime: bool
@@ -38,12 +43,14 @@ class Abilities:
     priority: bool = False
     require_tls: bool = False
     recipients: int | None = None
+    transactions: int | None = None
+    domains: int | None = None
 
     @classmethod
     def of(cls, extensions: dict[str, str], *, assume_8bitmime: bool) -> "Abilities":
         """From the keywords and their arguments (Connection.extensions)."""
         limit = _number(extensions.get("SIZE", ""))
-        most = re.search(r"(?:^| )RCPTMAX=([0-9]{1,6})(?: |$)", extensions.get("LIMITS", ""), re.ASCII)
+        limits = extensions.get("LIMITS", "")
         return cls(
             pipelining="PIPELINING" in extensions,
             eight_bit_mime="8BITMIME" in extensions,
@@ -56,7 +63,9 @@ class Abilities:
             deliver_by="DELIVERBY" in extensions,
             priority="MT-PRIORITY" in extensions,
             require_tls="REQUIRETLS" in extensions,
-            recipients=(int(most[1]) or None) if most is not None else None,
+            recipients=_limit(limits, "RCPTMAX"),
+            transactions=_limit(limits, "MAILMAX"),
+            domains=_limit(limits, "RCPTDOMAINMAX"),
         )
 
     def impediment(self, lease: Lease, hop: str, *, now: float, tls: bool) -> Failed | None:
@@ -119,6 +128,43 @@ class Abilities:
         return RcptParameters(recipient.notify, recipient.original_recipient)
 
 
+class Allowance:
+    """What the next hop's LIMITS leave of one session (RFC 9422); an unlimited one has all of it, always."""
+
+    def __init__(self, abilities: Abilities) -> None:
+        self._recipients = min(abilities.recipients or RECIPIENTS_PER_TRANSACTION, RECIPIENTS_PER_TRANSACTION)
+        self._transactions = abilities.transactions
+        self._most_domains = abilities.domains
+        self._domains: set[str] = set()
+
+    @property
+    def spent(self) -> bool:
+        """Whether the session may have no further transaction."""
+        return self._transactions == 0
+
+    def share(self, waiting: Sequence[Recipient]) -> tuple[Sequence[Recipient], Sequence[Recipient]]:
+        """Those of the next transaction, which is counted, and those left. None for it: the rest needs a new session,
+        which takes at least one of them."""
+        if self.spent:
+            return (), waiting
+        these, later = waiting[: self._recipients], waiting[self._recipients :]
+        if self._most_domains is not None:
+            these, others = self._known(these, self._most_domains)
+            later = [*others, *later]
+        if these and self._transactions is not None:
+            self._transactions -= 1
+        return these, later
+
+    def _known(self, recipients: Sequence[Recipient], most: int) -> tuple[list[Recipient], list[Recipient]]:
+        these: list[Recipient] = []
+        others: list[Recipient] = []
+        for recipient in recipients:
+            if len(self._domains) < most:
+                self._domains.add(recipient.domain)
+            (these if recipient.domain in self._domains else others).append(recipient)
+        return these, others
+
+
 def too_late(envelope: Envelope, hop: str, now: float) -> Failed | None:
     """The failure of a message that shall be returned when it is late, and is (RFC 2852 4.1); else None. Less than a
     second is late: nobody may be told BY=0;R."""
@@ -130,6 +176,11 @@ def too_late(envelope: Envelope, hop: str, now: float) -> Failed | None:
 def late_notice_due(envelope: Envelope, now: float) -> bool:
     """Whether the sender is to be told that it is late and goes on (RFC 2852 4.2: mode N)."""
     return envelope.deliver_by_mode.startswith("N") and now >= envelope.deliver_by
+
+
+def _limit(said: str, name: str) -> int | None:
+    match = re.search(rf"(?:^| ){name}=([0-9]{{1,6}})(?: |$)", said, re.ASCII | re.IGNORECASE)
+    return (int(match[1]) or None) if match is not None else None
 
 
 def _number(text: str) -> int:

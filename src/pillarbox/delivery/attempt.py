@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pillarbox.delivery.abilities import Abilities
+from pillarbox.delivery.abilities import Abilities, Allowance
 from pillarbox.delivery.consignment import Consignment, Report, TryLater, Verdict
 from pillarbox.net.stream import ConnectionLost, DeadlineExceeded, Stream
 from pillarbox.smtp.connection import RemoteProtocolError
@@ -47,9 +47,6 @@ DATA_TIMEOUT: Final = 120.0
 BLOCK_TIMEOUT: Final = 180.0
 FINAL_TIMEOUT: Final = 600.0
 RESET_TIMEOUT: Final = 60.0
-
-RECIPIENTS_PER_TRANSACTION: Final = 100
-"""What every server must take (RFC 5321 4.5.3.1.8)."""
 
 LONGEST_REASON: Final = 500
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -94,9 +91,10 @@ async def attempt(
     outbox: Outbox,
     hop: str,
     clock: Callable[[], float] = time.time,
+    allowance: Allowance | None = None,
 ) -> Report:
     """Tries the consignment's recipients over an established session between two transactions. ``clock`` gives
-    seconds since the epoch."""
+    seconds since the epoch; ``allowance`` is what the session may still have, None: it is new."""
     now = clock()
     envelope = consignment.lease.envelope
     report = Report(tls=stream.tls_facts)
@@ -107,12 +105,15 @@ async def attempt(
         report.verdicts = dict.fromkeys((recipient.key for recipient in consignment.recipients), impediment)
         return report
     waiting: Sequence[Recipient] = consignment.recipients
-    most = min(abilities.recipients or RECIPIENTS_PER_TRANSACTION, RECIPIENTS_PER_TRANSACTION)
+    allowance = allowance or Allowance(abilities)
     mail = Mail(
         read_path(envelope.reverse_path) if envelope.reverse_path else None, abilities.mail_parameters(envelope, now)
     )
     while waiting:
-        these, later = waiting[:most], waiting[most:]
+        these, later = allowance.share(waiting)
+        if not these:
+            report.rest = tuple(waiting)
+            return report
         transaction = _Transaction(stream, abilities, consignment.lease, mail, these, outbox, hop, report)
         await transaction.run()
         waiting = [*transaction.over_limit, *later]

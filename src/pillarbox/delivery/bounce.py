@@ -54,7 +54,12 @@ async def read_returned(outbox: _Opens, lease: Lease, *, failed: bool) -> bytes:
     envelope = lease.envelope
     if envelope.require_tls:
         return b""
-    if failed and envelope.ret == "FULL" and envelope.size <= MAX_RETURNED and not (envelope.eight_bit or envelope.binary):
+    if (
+        failed
+        and envelope.ret == "FULL"
+        and envelope.size <= MAX_RETURNED
+        and not (envelope.eight_bit or envelope.binary)
+    ):
         if lease.content is not None:
             return lease.content
         try:

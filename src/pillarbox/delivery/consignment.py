@@ -35,18 +35,20 @@ class Report:
     """What came of a consignment.
 
     Attributes:
-        verdicts: by recipient key; each recipient of the consignment has one, unless ``stopped``.
+        verdicts: by recipient key; each recipient of the consignment has one, unless ``stopped`` or in ``rest``.
+        rest: those whom this session may not have, because the next hop limits it: another takes them at once.
         tls: of the connection, ("TLSv1.3", "TLS_AES_256_GCM_SHA384"), or None.
         stopped: the lease was lost before a final dot: recipients without a verdict are another worker's.
         unheard: the connection ended before the next hop said anything about this message.
         usable: the connection may carry another transaction.
         success: what we report of those delivered to whoever asked for it (RFC 3464 2.3.3): "relayed" to a next hop
             that reports on nothing, "delivered" to its end, "" when the next hop reports.
-        relaying_told: who did not say NEVER hears that the next hop has it (RFC 2852: a time to deliver by ends there, or a
-            trace was asked for).
+        relaying_told: who did not say NEVER hears that the next hop has it (RFC 2852: a time to deliver by ends
+            there, or a trace was asked for).
     """
 
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    rest: tuple[Recipient, ...] = ()
     tls: tuple[str, str] | None = None
     stopped: bool = False
     unheard: bool = False

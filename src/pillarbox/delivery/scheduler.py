@@ -307,6 +307,9 @@ class Scheduler:
                 self._decide(loan, recipient, verdict, hop.name, report.tls, seconds, resumes_at)
                 if isinstance(verdict, Delivered) and (action := report.tells_of(recipient.notify)):
                     loan.reported.append((recipient, verdict, action))
+        if report.rest and not self._draining:
+            loan.open += 1
+            hop.put(Consignment(consignment.lease, report.rest))
         if report.stopped:
             _log.warning("delivery.stopped", queue_id=loan.lease.envelope.queue_id, next_hop=hop.name)
         self._close_part(consignment.lease)

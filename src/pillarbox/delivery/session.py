@@ -18,7 +18,7 @@ from collections.abc import Callable
 from secrets import token_hex
 from typing import Final
 
-from pillarbox.delivery.abilities import Abilities
+from pillarbox.delivery.abilities import Abilities, Allowance
 from pillarbox.delivery.attempt import attempt, say
 from pillarbox.delivery.consignment import Consignment, NextHopUnavailable, Report
 from pillarbox.delivery.route import next_hop
@@ -58,15 +58,20 @@ class Session:
         self.carried = 0
         self._stream = stream
         self._abilities = abilities
+        self._allowance = Allowance(abilities)
         self._outbox = outbox
         self._hop = hop
         self._usable = True
 
     async def deliver(self, consignment: Consignment) -> Report:
         """One attempt; see attempt.py."""
-        report = await attempt(self._stream, self._abilities, consignment, self._outbox, self._hop)
+        report = await attempt(
+            self._stream, self._abilities, consignment, self._outbox, self._hop, allowance=self._allowance
+        )
         self.carried += 1
         self._usable = report.usable
+        if report.rest or self._allowance.spent:
+            report.usable = False  # but it can still say QUIT
         return report
 
     async def close(self) -> None:

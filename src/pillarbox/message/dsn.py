@@ -163,8 +163,8 @@ def success(
     if action == "relayed":
         subject = "Your message was relayed"
         words = (
-            "Your message was handed to the next mail system for the recipients named below. That system may tell you "
-            "no more of them unless something goes wrong."
+            "Your message was handed to the next mail system for the recipients named below. That system may "
+            "tell you no more of them unless something goes wrong."
         )
     else:
         subject = "Your message was delivered"
