@@ -107,7 +107,8 @@ def bounce(
         report,
         envelope,
         header,
-        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        host=host,
+        postmaster=postmaster,
         now=now,
         message_id=message_id,
         boundary=boundary,
@@ -139,7 +140,8 @@ def delay_warning(
         report,
         envelope,
         header,
-        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        host=host,
+        postmaster=postmaster,
         now=now,
         message_id=message_id,
         boundary=boundary,
@@ -175,7 +177,8 @@ def success(
         report,
         envelope,
         header,
-        author=_showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}",
+        host=host,
+        postmaster=postmaster,
         now=now,
         message_id=message_id,
         boundary=boundary,
@@ -195,7 +198,8 @@ def _compose(
     envelope: Envelope,
     header: bytes,
     *,
-    author: str,
+    host: str,
+    postmaster: str,
     now: float,
     message_id: str,
     boundary: str,
@@ -203,6 +207,7 @@ def _compose(
     to = _showable(envelope.reverse_path, _MAX_PATH)
     if not to or not _BOUNDARY.fullmatch(boundary):
         raise ValueError("a report needs a reverse-path and a boundary")
+    author = _showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}"
     returned, returned_type = _returned(envelope, header, full=report.full)
     top = (
         f"From: Mail Delivery System <{author}>\r\n"
