@@ -24,7 +24,12 @@ UPPER: Final = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOP
 
 
 class LineTooLong(Exception):
-    """A line was over its ceiling; it is gone up to and with its CRLF."""
+    """A line was over its ceiling; it is gone up to and with its CRLF. ``verb``: its first four octets, in upper
+    case, which tell whose ceiling it was."""
+
+    def __init__(self, verb: bytes = b"") -> None:
+        super().__init__()
+        self.verb = verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Ceilings:
 class ReceiveBuffer:
     """What was received and not yet taken. ``octets[start:]`` is valid after ``joined()``."""
 
-    __slots__ = ("_more", "_searched", "_skipping", "closed", "octets", "start")
+    __slots__ = ("_more", "_searched", "_skipped", "_skipping", "closed", "octets", "start")
 
     def __init__(self) -> None:
         self.octets = b""
@@ -48,6 +53,7 @@ class ReceiveBuffer:
         self._more: list[bytes] = []
         self._searched = 0  # no CRLF begins before here
         self._skipping = False  # inside a line over its ceiling
+        self._skipped = b""  # how that line began
 
     def __len__(self) -> int:
         return len(self.octets) - self.start + sum(map(len, self._more))
@@ -116,9 +122,11 @@ class ReceiveBuffer:
             return None
         self.advance(end + 2)
         length = end + 2 - start
-        if self._skipping or (length > ceilings.base and length > _ceiling(octets, start, ceilings)):
+        if self._skipping:
             self._skipping = False
-            raise LineTooLong
+            raise LineTooLong(self._skipped)
+        if length > ceilings.base and length > _ceiling(octets, start, ceilings):
+            raise LineTooLong(_verb(octets, start))
         return octets[start:end]
 
     def _keep_part(self, octets: bytes, start: int, ceilings: Ceilings) -> None:
@@ -127,6 +135,8 @@ class ReceiveBuffer:
         ends_with_cr = octets.endswith(b"\r")
         length = end - start
         if self._skipping or (length >= ceilings.base and length >= _ceiling(octets, start, ceilings)):
+            if not self._skipping:
+                self._skipped = _verb(octets, start)
             self._skipping = True
             self.octets = b"\r" if ends_with_cr else b""
             self.start = self._searched = 0
@@ -135,4 +145,8 @@ class ReceiveBuffer:
 
 
 def _ceiling(octets: bytes, start: int, ceilings: Ceilings) -> int:
-    return ceilings.verbs.get(octets[start : start + 4].translate(UPPER), ceilings.base)
+    return ceilings.verbs.get(_verb(octets, start), ceilings.base)
+
+
+def _verb(octets: bytes, start: int) -> bytes:
+    return octets[start : start + 4].translate(UPPER)

@@ -19,8 +19,11 @@ from pillarbox.smtp.reply import Reply
 BAD_LINE: Final = Reply(500, ("Only CRLF ends a command: bare CR, bare LF and NUL are refused",), "5.5.2")
 """A bare CR, a bare LF or NUL in a command (RFC 5321 2.3.8): once for all octets up to the true CRLF."""
 
-LINE_TOO_LONG: Final = Reply(500, ("The line is too long",), "5.5.6")
-"""A command line, or a line of the SASL exchange, over its ceiling (RFC 5321 4.5.3.1.4, RFC 4954 4)."""
+LINE_TOO_LONG: Final = Reply(500, ("The line is too long",), "5.5.2")
+"""A command line over its ceiling (RFC 5321 4.5.3.1.4)."""
+
+SIGN_IN_LINE_TOO_LONG: Final = Reply(500, ("The line of the sign-in is too long",), "5.5.6")
+"""AUTH with its initial response, or a line of the SASL exchange, over its ceiling (RFC 4954 4 and 6)."""
 
 UNKNOWN_COMMAND: Final = Reply(500, ("Command not recognised",), "5.5.2")
 """No verb of the table."""

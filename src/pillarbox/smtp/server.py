@@ -205,10 +205,12 @@ class Server:
     def _take_line(self, ceilings: Ceilings) -> bytes | None:
         try:
             return self._buffer.take_line(ceilings)
-        except LineTooLong:
-            if self._state is State.EXCHANGE:
-                self._state = State.READY
-            raise self._error(RemoteProtocolError("line too long", hints.LINE_TOO_LONG), b"") from None
+        except LineTooLong as error:
+            hint, line = hints.LINE_TOO_LONG, b""
+            if self._state is State.EXCHANGE or error.verb == b"AUTH":
+                self._state = State.READY if self._state is State.EXCHANGE else self._state
+                hint, line = hints.SIGN_IN_LINE_TOO_LONG, b"AUTH"
+            raise self._error(RemoteProtocolError("line too long", hint), line) from None
 
     def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
         """Makes a reply due, counts, and says what may be logged."""
