@@ -206,11 +206,12 @@ class Server:
         try:
             return self._buffer.take_line(ceilings)
         except LineTooLong as error:
-            hint, line = hints.LINE_TOO_LONG, b""
-            if self._state is State.EXCHANGE or error.verb == b"AUTH":
-                self._state = State.READY if self._state is State.EXCHANGE else self._state
-                hint, line = hints.SIGN_IN_LINE_TOO_LONG, b"AUTH"
-            raise self._error(RemoteProtocolError("line too long", hint), line) from None
+            in_exchange = self._state is State.EXCHANGE
+            if in_exchange:
+                self._state = State.READY
+            if in_exchange or error.verb == b"AUTH":
+                raise self._error(RemoteProtocolError("line too long", hints.SIGN_IN_LINE_TOO_LONG), b"AUTH") from None
+            raise self._error(RemoteProtocolError("line too long", hints.LINE_TOO_LONG), b"") from None
 
     def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
         """Makes a reply due, counts, and says what may be logged."""
