@@ -206,12 +206,11 @@ class Server:
         try:
             return self._buffer.take_line(ceilings)
         except LineTooLong as error:
-            in_exchange = self._state is State.EXCHANGE
-            if in_exchange:
-                self._state = State.READY
-            if in_exchange or error.verb == b"AUTH":
-                raise self._error(RemoteProtocolError("line too long", hints.SIGN_IN_LINE_TOO_LONG), b"AUTH") from None
-            raise self._error(RemoteProtocolError("line too long", hints.LINE_TOO_LONG), b"") from None
+            sign_in = error.verb == b"AUTH"
+            if self._state is State.EXCHANGE:
+                self._state, sign_in = State.READY, True
+            hint = hints.SIGN_IN_LINE_TOO_LONG if sign_in else hints.LINE_TOO_LONG
+            raise self._error(RemoteProtocolError("line too long", hint), b"AUTH" if sign_in else b"") from None
 
     def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
         """Makes a reply due, counts, and says what may be logged."""
