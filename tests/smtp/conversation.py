@@ -132,8 +132,10 @@ def asked(parameters: MailParameters | RcptParameters) -> str:
 class Dialogue:
     """A dialogue file, read."""
 
-    def __init__(self, path: Path) -> None:
-        lines = path.read_text("utf-8").splitlines()
+    def __init__(self, source: Path | str) -> None:
+        """A file, or the text itself."""
+        text = source if isinstance(source, str) else source.read_text("utf-8")
+        lines = text.splitlines()
         self.title = lines[0]
         self.flags: set[str] = set()
         self.limits: dict[str, Any] = {}
