@@ -114,6 +114,9 @@ def attack_in_its_process(
     name: str, target: tuple[int, int, Path], clients: int, end: Event, contacts: object
 ) -> None:
     """What the attackers' process does until it is told to end."""
+    os.sched_setscheduler(
+        0, os.SCHED_IDLE, os.sched_param(0)
+    )  # on a machine of their own they would not be in our way
 
     async def attack() -> None:
         async with attacking(ATTACKS[name], Target(*target), clients) as going_on:

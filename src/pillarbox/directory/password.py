@@ -23,6 +23,8 @@ import asyncio
 import base64
 import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,11 +49,13 @@ Verify = Callable[[str, str], bool]
 class _Line:
     """A named pool of threads whose queue is first come, first served, and bounded."""
 
-    def __init__(self, name: str, threads: int, ceiling: int) -> None:
+    def __init__(self, name: str, threads: int, ceiling: int, *, gives_way: bool = False) -> None:
         self._name = name
         self._ceiling = ceiling
         self._waiting = 0
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(
+            threads, thread_name_prefix=name, initializer=_give_way if gives_way else None
+        )
 
     async def run(self, verify: Verify, stored: str, password: str) -> bool:
         if self._waiting >= self._ceiling:
@@ -68,6 +72,12 @@ class _Line:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _give_way() -> None:
+    """On Linux niceness is a thread's own: whoever else wants the processor has it before this one."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 class Passwords:
     """See the module's text. ``verify`` replaces Argon2's verification in tests."""
 
@@ -79,7 +89,7 @@ class Passwords:
         )
         self._verify = verify or self._verify_argon2
         self._known = _Line("password-known", KNOWN_THREADS, KNOWN_CEILING)
-        self._strangers = _Line("password-stranger", 1, STRANGERS_CEILING)
+        self._strangers = _Line("password-stranger", 1, STRANGERS_CEILING, gives_way=True)
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="password-hash")
         self._nobody = _hash_of_nobody(settings)
 

@@ -16,9 +16,13 @@ from typing import Generic, TypeVar
 
 from pillarbox.guard.prefix import prefix
 from pillarbox.submission.settings import SiteSettings
+from pillarbox.submission.turns import Turns
 
 QUOTA_TOLD_FOR = 3600.0
 _LOGINS_TOLD = 1_000
+
+SHARE = 0.2
+"""Of the worker's time: what strangers get at most, and as much again signed-in sessions that send nothing."""
 
 
 S = TypeVar("S")
@@ -76,6 +80,12 @@ class Admission(Generic[S]):
         self._over_quota: dict[str, float] = {}
         self.sessions = 0
         self.delayed = 0
+        self.strangers_turns = Turns(SHARE)
+        self.idlers_turns = Turns(SHARE)
+
+    def is_stranger(self, session: S) -> bool:
+        """Whether it came from a place where nobody signed in lately, and nobody has signed in yet."""
+        return session in self._strangers
 
     def enter(self, address: str, site: SiteSettings, *, known: bool) -> bool:
         """Whether one more session is allowed; if so it is counted until ``leave``. ``known``: from a known place."""

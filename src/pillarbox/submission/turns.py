@@ -1,0 +1,86 @@
+"""Turns: sessions that cost much and have shown little share a bounded part of the worker's time.
+
+    turns = Turns(share=0.3)
+    await turns.wait(place, COMMAND)        # returns at once while there is time to spend, else when it is one's turn
+
+Whoever floods a server with commands, connections or handshakes costs the others their time on the worker's one
+thread. So those who have not signed in from a place where nobody signed in lately, and signed-in sessions that do
+much and send nothing, pay for each step from a purse of their own: all of them together get ``share`` of the time,
+key by key in turn, so that a thousand connections of one place wait as long as the only one of another. Everybody
+else never asks. Costs are what a step takes on one core of today, rounded up; they need not be exact, for only their
+order of magnitude decides.
+
+Knows nothing of sockets, sites or replies; a waiter may be cancelled at any time.
+"""
+
+import asyncio
+from collections import deque
+
+from pillarbox.telemetry.counters import counter
+
+WAITED = counter(
+    "turns_waited_total", "Steps of strangers and of sessions that send nothing that had to wait their turn"
+)
+
+OPENING = 0.0003
+"""Seconds of work: a connection from its acceptance to its end."""
+
+HANDSHAKE = 0.0015
+"""A TLS handshake with a full key exchange."""
+
+COMMAND = 0.00006
+"""One command and its reply."""
+
+_BURST = 0.005
+"""Seconds of unspent time that are kept."""
+
+
+class Turns:
+    """See the module's text. To be used in one event loop."""
+
+    def __init__(self, share: float) -> None:
+        if not 0 < share <= 1:
+            raise ValueError("a share of the time is above 0 and at most 1")
+        self._share = share
+        self._spent_until = 0.0
+        self._lines: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, key: str, cost: float) -> None:
+        """Returns when a step of ``cost`` seconds may be done for ``key``."""
+        loop = asyncio.get_running_loop()
+        if not self._lines and self._spend(cost, loop.time()):
+            return
+        WAITED.add()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._lines.setdefault(key, deque()).append((cost, turn))
+        self._wake_later(loop)
+        await turn
+
+    def _spend(self, cost: float, now: float) -> bool:
+        if self._spent_until > now:
+            return False
+        self._spent_until = max(self._spent_until, now - _BURST) + cost / self._share
+        return True
+
+    def _wake_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is None:
+            self._timer = loop.call_at(self._spent_until, self._serve, loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Lets in whoever is next while there is time to spend."""
+        self._timer = None
+        now = loop.time()
+        while self._lines:
+            key = next(iter(self._lines))
+            line = self._lines[key]
+            while line and line[0][1].done():  # cancelled while it waited
+                line.popleft()
+            if line and not self._spend(line[0][0], now):
+                self._wake_later(loop)
+                return
+            del self._lines[key]
+            if line:
+                line.popleft()[1].set_result(None)
+                if line:
+                    self._lines[key] = line  # behind the others
