@@ -26,6 +26,10 @@ from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Services, Site
 from pillarbox.submission.terms import agree
 from pillarbox.submission.transaction import Origin, Transaction, refusal_of
+from pillarbox.submission.turns import COMMAND
+
+PATIENT_RECIPIENTS = 100
+"""Recipients of one message (RFC 5321 4.5.3.1.8 asks for as many at least) after which more share their time."""
 
 
 class Posting:
@@ -104,7 +108,13 @@ class Posting:
                 del transaction.forward_paths[forward_path]
                 raise Refused(replies.OVER_QUOTA, "over the hourly quota of recipients")
             self.fruitless -= 1
+            if len(transaction.forward_paths) > PATIENT_RECIPIENTS:
+                await self.take_turn()
         self._stream.send(replies.RECIPIENT_OK)
+
+    async def take_turn(self) -> None:
+        """Before a command of a session that has long sent nothing, or has very many recipients."""
+        await self._admission.idlers_turns.wait(self.identity.login, COMMAND)
 
     async def _take_quota(self) -> bool:
         login, limit = self.identity.login, self.identity.recipients_per_hour

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pillarbox.directory.base import Identity
+from pillarbox.guard.prefix import prefix
 from pillarbox.net.stream import READ_AHEAD, ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
 from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
@@ -44,6 +45,7 @@ from pillarbox.submission.posting import Posting
 from pillarbox.submission.refusals import REFUSED, Refusals
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Plan, Services, Site
+from pillarbox.submission.turns import COMMAND, HANDSHAKE, OPENING
 from pillarbox.telemetry.counters import counter
 from pillarbox.telemetry.events import get_logger
 
@@ -58,6 +60,9 @@ MAX_COMMANDS_BEFORE_SIGN_IN = 50
 MAX_COMMANDS_WITHOUT_MESSAGE = 1000
 """Commands of who has signed in, good or bad, until a message is accepted; new recipients are not counted, which
 have limits of their own. NOOP, RSET and HELP in an endless row end here."""
+
+PATIENT_COMMANDS = 32
+"""Commands without a sign-in or a message after which a session shares its time with others like it."""
 
 TURN = 64
 """Commands after which a session that has more in its buffer lets the others have their turn."""
@@ -183,6 +188,7 @@ class Session:
 
     async def _converse(self) -> str:
         """Returns how the session ended, in words."""
+        await self._take_turn(OPENING)
         if self._plan.implicit_tls and not await self._shake_hands():
             return "TLS handshake failed"
         self._stream.send(replies.greeting(self._site.settings.name))
@@ -212,6 +218,11 @@ class Session:
         self._check_number()
         if self._commands % TURN == 0:
             await asyncio.sleep(0)
+        posting = self._posting
+        if posting is None:
+            await self._take_turn(COMMAND)
+        elif posting.fruitless > PATIENT_COMMANDS:
+            await posting.take_turn()
         stream.set_deadline(self._time_allowed())
         event = await stream.next_event()
         if self.account_changed:
@@ -219,6 +230,13 @@ class Session:
         if self._draining and not self._in_transaction:
             raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
         await _COMMANDS[type(event)](self, event)
+
+    async def _take_turn(self, cost: float) -> None:
+        """Before a step of a session in which nobody has signed in yet: a stranger waits for it, and so does who goes
+        on and on from a known place."""
+        admission = self._admission
+        if admission.is_stranger(self) or self._commands > PATIENT_COMMANDS:
+            await admission.strangers_turns.wait(prefix(self._stream.peer[0]), cost)
 
     def _check_number(self) -> None:
         posting = self._posting
@@ -331,6 +349,7 @@ class Session:
     async def _shake_hands(self) -> bool:
         """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
         stream, plan = self._stream, self._plan
+        await self._take_turn(HANDSHAKE)
         if not self._admission.begin_handshake(self, plan.default.settings):
             self._log.info("tls.failed", reason="too many handshakes at a time", listener=plan.listener)
             self._closing = True
