@@ -2,6 +2,7 @@
 
 import email
 import email.message
+import quopri
 import re
 from email import policy
 
@@ -71,9 +72,20 @@ def words(report: Report) -> str:
 
 
 def fields(report: Report) -> list[dict[str, str]]:
+    if parts(report)[1].get_content_type() == "message/global-delivery-status":
+        return [dict(line.split(": ", 1) for line in block.split("\r\n")) for block in told_in_utf8(report)]
     blocks = parts(report)[1].get_payload()
     assert isinstance(blocks, list)
     return [dict(block.items()) for block in blocks if isinstance(block, email.message.Message)]
+
+
+def told_in_utf8(report: Report) -> list[str]:
+    """The groups of fields of a message/global-delivery-status."""
+    head, _, rest = report.content.split(b"message/global-delivery-status\r\n", 1)[1].partition(b"\r\n\r\n")
+    assert head == b"Content-Transfer-Encoding: quoted-printable"
+    octets, _, _ = rest.partition(b"\r\n--=_")
+    unfolded = quopri.decodestring(octets).decode().replace("\r\n\t", " ")
+    return unfolded.removesuffix("\r\n").split("\r\n\r\n")
 
 
 def returned(report: Report) -> bytes:
@@ -233,6 +245,22 @@ def test_an_international_sender_needs_smtputf8() -> None:
     report = bounced(BOB, reverse_path="älice@example.org", smtputf8=True)
     assert report.smtputf8
     assert "\r\nTo: <älice@example.org>\r\n".encode() in report.content
+
+
+def test_an_international_sender_is_told_of_international_recipients_in_utf8() -> None:
+    """RFC 6533 4 (the part's type), 3 (the address as it is)."""
+    failed = FailedRecipient("jörg+a@exämple.net", "5.6.7", "550 no", "mx", original="utf-8;jörg@exämple.org")
+    report = bounced(failed, reverse_path="älice@example.org", smtputf8=True)
+    assert parts(report)[1].get_content_type() == "message/global-delivery-status"
+    field = fields(report)[1]
+    assert field["Original-Recipient"] == "utf-8; jörg@exämple.org"
+    assert field["Final-Recipient"] == "utf-8; jörg+a@exämple.net"
+    assert max(map(len, report.content.split(b"\r\n"))) <= 78
+
+
+def test_an_international_sender_is_told_of_a_plain_recipient_as_everybody_is() -> None:
+    report = bounced(BOB, reverse_path="älice@example.org", smtputf8=True)
+    assert parts(report)[1].get_content_type() == "message/delivery-status"
 
 
 def test_an_eight_bit_header_is_returned_exactly_but_in_seven_bits() -> None:

@@ -3,11 +3,12 @@
 Three parts: words for a person, fields for a program, and the header of the message that it is about, or all of it
 where that was asked for (RET=FULL) and it is 7-bit. Every part is
 7-bit, whatever it says (quoted-printable where needed): a bounce must not fail where the message failed for being
-8-bit. What a next hop said is hostile input: controls and line ends in it become blanks, and it is cut.
+8-bit. Whoever is told by an internationalised address gets the fields in UTF-8 (message/global-delivery-status), all
+others in ASCII. What a next hop said is hostile input: controls and line ends in it become blanks, and it is cut.
 
 STANDARDS
     RFC 3464 (delivery-status), RFC 6522 (multipart/report, text/rfc822-headers), RFC 3463 (status codes), RFC 6533
-    (utf-8 addresses in their ASCII form, message/global-headers), RFC 3834 (Auto-Submitted), RFC 3461 4.3
+    (utf-8 addresses, message/global-delivery-status, message/global-headers), RFC 3834 (Auto-Submitted), RFC 3461 4.3
     and 6 (RET, Original-Envelope-Id, Original-Recipient, success reports).
 
 ERRORS
@@ -189,7 +190,7 @@ def success(
 class _Composition:
     subject: str
     text: str  # for a person, lines ended by "\n"
-    status: str  # for a program, ASCII, lines ended by CRLF
+    status: str  # for a program, lines ended by CRLF; ASCII unless it goes to an internationalised address
     full: bool = False  # the whole content may come back: what did not fail returns the header (RFC 3461 4.3)
 
 
@@ -224,7 +225,7 @@ def _compose(
     delimiter = f"\r\n--{boundary}".encode("ascii")
     parts = [
         _part("text/plain; charset=utf-8", report.text.replace("\n", "\r\n").encode()),
-        _part("message/delivery-status", report.status.encode("ascii")),
+        _part(f"message/{'' if report.status.isascii() else 'global-'}delivery-status", report.status.encode()),
     ]
     if returned:  # RFC 6522 3: the third part is optional
         parts.append(_part(returned_type, returned))
@@ -275,15 +276,18 @@ def _status_fields(
     ]
     if envid := _showable(envelope.envid, _MAX_PATH).encode("ascii", "replace").decode("ascii"):
         per_message.insert(0, f"Original-Envelope-Id: {envid}")
-    blocks = [per_message] + [[*_recipient_fields(one, action), *more] for one in recipients]
+    # who has such an address can read them; anybody else, and every gateway on the way, may not be able to
+    unicode = not envelope.reverse_path.isascii()
+    blocks = [per_message] + [[*_recipient_fields(one, action, unicode=unicode), *more] for one in recipients]
     return "\r\n".join(["\r\n".join([*block, ""]) for block in blocks])
 
 
-def _recipient_fields(recipient: FailedRecipient, action: str) -> list[str]:
+def _recipient_fields(recipient: FailedRecipient, action: str, *, unicode: bool) -> list[str]:
     status = recipient.status if _STATUS.fullmatch(recipient.status) else _DEFAULTS.get(action, "2.0.0")
-    fields = [_recipient_field("Final", f"rfc822;{recipient.forward_path}"), f"Action: {action}", f"Status: {status}"]
+    final = _recipient_field("Final", f"rfc822;{recipient.forward_path}", unicode=unicode)
+    fields = [final, f"Action: {action}", f"Status: {status}"]
     if recipient.original:
-        fields.insert(0, _recipient_field("Original", recipient.original))
+        fields.insert(0, _recipient_field("Original", recipient.original, unicode=unicode))
     if hop := _hop_name(recipient.hop):
         fields.append(f"Remote-MTA: dns; {hop}")
     if reply := _showable(recipient.reply, _MAX_REPLY).encode("ascii", "replace").decode("ascii"):
@@ -292,12 +296,14 @@ def _recipient_fields(recipient: FailedRecipient, action: str) -> list[str]:
     return fields
 
 
-def _recipient_field(which: str, recipient: str) -> str:
+def _recipient_field(which: str, recipient: str, *, unicode: bool) -> str:
     """Final-Recipient or Original-Recipient of "type;address"."""
     kind, _, address = recipient.partition(";")
     path = _showable(address, _MAX_PATH)
     if path.isascii() and kind != "utf-8":
         return f"{which}-Recipient: {_showable(kind, 60)}; {path}"
+    if unicode:
+        return f"{which}-Recipient: utf-8; {path}"
     # RFC 6533 3: the form of a utf-8 address that needs no 8-bit delivery-status
     return f"{which}-Recipient: utf-8; " + _NOT_XTEXT.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", path)
 
