@@ -48,6 +48,7 @@ _TOGETHER: Final = (
     _OPEN + b"DATA\r\nFrom: mallory@example.com\r\n\r\nbare\nLF\r\n.\r\n",
     _OPEN + b"BDAT 26\r\nFrom: anna@example.org\r\n\r\n",
     b"RSET\r\nMAIL FROM:<anna@example.org> BODY=BINARYMIME\r\nRCPT TO:<b@example.com>\r\n",
+    b"RSET\r\nEHLO x\r\nAUTH PLAIN AHVzZXIAd3Jvbmc=\r\nAUTH CRAM-MD5\r\n",
     b"RSET\r\nMAIL FROM:<>\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com> ORCPT=x\r\n",
 )
 _WRONG: Final = (
@@ -107,8 +108,8 @@ def conversations(*, sign_in: bytes) -> st.SearchStrategy[list[bytes]]:
 def misjudged(heard: bytes, host: bytes) -> list[bytes]:
     """The lines of a server's replies whose enhanced status is missing, malformed, of another class than the code or
     where none may be. ``host`` begins the greeting and the replies to EHLO and HELO, and those alone."""
-    wrong, first, at = [], True, 0
-    bare = False
+    wrong: list[bytes] = []
+    first, bare, at = True, False, 0
     while at < len(heard):
         line = _LINE.match(heard, at)
         if line is None:
