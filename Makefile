@@ -18,7 +18,7 @@ MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
 COMPILE := PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov bench docs build chaos attacks lock clean
+.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov cov-pure bench docs build chaos attacks lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,13 @@ cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
+
+cov-pure: setup  ## smtp, sasl and message have all their branches covered by their own tests, or this fails
+	$(BIN)/coverage erase --data-file=.coverage.pure
+	$(BIN)/coverage run --data-file=.coverage.pure --source=pillarbox.smtp,pillarbox.sasl,pillarbox.message \
+		-m pytest -q tests/smtp tests/sasl tests/message $(ARGS)
+	$(BIN)/coverage combine --quiet --data-file=.coverage.pure
+	$(BIN)/coverage report --data-file=.coverage.pure --fail-under=100 --show-missing --skip-covered
 
 bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
 	$(BIN)/python bench/run.py $(ARGS)
