@@ -42,22 +42,33 @@ def test_the_name_is_optional_and_unescaped(message: bytes, login: str) -> None:
         b"auth=Bearer t\x01\x01",
         b"n,,auth=Bearer t\x01\x01",
         b"n,,\x01auth=Bearer t\x01",
-        b"n,,\x01\x01",
-        b"n,,\x01auth=\x01\x01",
-        b"n,,\x01auth=Basic dDp0\x01\x01",
-        b"n,,\x01auth=Bearer t\x01auth=Bearer u\x01\x01",
-        b"n,,\x01host=h\x01\x01",
         b"p=tls-unique,,\x01auth=Bearer t\x01\x01",
         b"n,a=,\x01auth=Bearer t\x01\x01",
         b"n,a=a=2X,\x01auth=Bearer t\x01\x01",
         b"n,a=\xff,\x01auth=Bearer t\x01\x01",
         b"n,a=a\0b,\x01auth=Bearer t\x01\x01",
         b"n,a=" + b"u" * (MAX_NAME + 1) + b",\x01auth=Bearer t\x01\x01",
-        b"n,,\x01auth=Bearer " + b"t" * (MAX_TOKEN + 1) + b"\x01\x01",
     ],
 )
 def test_anything_else_is_a_failure(message: bytes) -> None:
-    assert isinstance(OauthbearerServer().step(message), Failure)
+    step = OauthbearerServer().step(message)
+    assert isinstance(step, Failure) and step.refusal == b""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=\x01\x01",  # RFC 7628 4.3
+        b"n,,\x01\x01",
+        b"n,,\x01auth=Basic dDp0\x01\x01",
+        b"n,,\x01auth=Bearer t\x01auth=Bearer u\x01\x01",
+        b"n,,\x01host=h\x01\x01",
+        b"n,,\x01auth=Bearer " + b"t" * (MAX_TOKEN + 1) + b"\x01\x01",
+    ],
+)
+def test_a_message_without_a_token_is_a_failure_that_has_its_error_document(message: bytes) -> None:
+    step = OauthbearerServer().step(message)
+    assert isinstance(step, Failure) and step.refusal == REFUSAL
 
 
 def test_the_client_says_what_the_server_reads() -> None:

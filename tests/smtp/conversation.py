@@ -329,11 +329,18 @@ class Site:
                 self.mechanism = None
                 if knows(step.credentials):
                     return Reply(235, ("Welcome",), "2.7.0")
-                return Challenge(step.refusal) if step.refusal else SIGN_IN_FAILED
-            case Disproved() | Failure():
+                return self.refuse(step.refusal)
+            case Failure():
+                self.mechanism = None
+                return self.refuse(step.refusal)
+            case Disproved():
                 return SIGN_IN_FAILED
             case _:
                 return Challenge(step.octets)
+
+    @staticmethod
+    def refuse(refusal: bytes) -> Reply | Challenge:
+        return Challenge(refusal) if refusal else SIGN_IN_FAILED
 
     def judge(self, end: EndOfContent) -> Reply:
         if Defect.TOO_BIG in end.defects:

@@ -232,6 +232,14 @@ async def test_a_refused_token_has_its_error_document_then_the_one_reply(
         await client.command(f"AUTH {mechanism} {oauth(mechanism, token())}", 235)
 
 
+async def test_a_client_that_says_no_token_has_the_error_document_too(tmp_path: Path) -> None:
+    async with house(tmp_path) as site, session(site) as client:
+        asks = b64("n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=\x01\x01")
+        (document,) = await client.command(f"AUTH OAUTHBEARER {asks}", 334)
+        assert json.loads(base64.b64decode(document))["status"] == "invalid_token"
+        assert await client.command("AQ==", 535) == FAILED
+
+
 async def test_a_client_may_cancel_in_the_error_dialogue_and_goes_on(tmp_path: Path) -> None:
     async with house(tmp_path) as site, session(site) as client:
         await client.command(f"AUTH OAUTHBEARER {oauth('OAUTHBEARER', token(exp=1))}", 334)

@@ -115,9 +115,11 @@ class Disproved:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The exchange itself was wrong (malformed response). ``reason`` is for the log, never holds octets received."""
+    """The exchange itself was wrong (malformed response). ``reason`` is for the log, never holds octets received;
+    ``refusal`` as in Success."""
 
     reason: str
+    refusal: bytes = b""
 
 
 Step = Challenge | SecretWanted | Success | Disproved | Failure

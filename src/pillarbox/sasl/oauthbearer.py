@@ -21,7 +21,7 @@ _USER = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _TOKEN = re.compile(TOKEN)
 _VALUE = rb"[\t\n\r -\x7e\x80-\xff]*"
 _MESSAGE = re.compile(
-    rb"[ny],(?:a=([^\x00-\x1f,=]*(?:=(?:2C|3D)[^\x00-\x1f,=]*)*))?,\x01((?:[A-Za-z]+=%s\x01)+)\x01" % _VALUE
+    rb"[ny],(?:a=([^\x00-\x1f,=]*(?:=(?:2C|3D)[^\x00-\x1f,=]*)*))?,\x01((?:[A-Za-z]+=%s\x01)*)\x01" % _VALUE
 )
 _AUTH = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +(%s)" % TOKEN.encode())
 
@@ -43,7 +43,8 @@ class OauthbearerServer:
         said = [pair[5:] for pair in found[2].split(b"\x01") if pair.startswith(b"auth=")]
         auth = _AUTH.fullmatch(said[0]) if len(said) == 1 else None
         if auth is None or len(auth[1]) > MAX_TOKEN:
-            return Failure("OAUTHBEARER: not exactly one bearer token")
+            # without a token a client asks what there is to know (RFC 7628 4.3)
+            return Failure("OAUTHBEARER: not exactly one bearer token", REFUSAL)
         login = "" if found[1] is None else saslname(found[1])
         if login is None:
             return Failure("OAUTHBEARER: the name is empty, too long or not UTF-8")

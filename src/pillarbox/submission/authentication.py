@@ -121,6 +121,7 @@ class _Exchange:
         match step:
             case Failure():
                 await self._fail("", f"malformed: {step.reason}")
+                refusal = step.refusal
             case Disproved():
                 # nothing of the password is known here, so the fingerprint is of nothing that comes again
                 self._count(step.authcid, self._asker.services.random(16).hex())
