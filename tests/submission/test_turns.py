@@ -1,10 +1,19 @@
 """The worker's time as it is shared by those who cost much: at once while there is time, then in turn."""
 
 import asyncio
+from collections import Counter
+from pathlib import Path
 
 import pytest
+from tests.support.submission import ANNA, signed_in, submission, talker
 
-from pillarbox.submission.turns import Turns
+from pillarbox.guard.prefix import prefix
+from pillarbox.submission.posting import PATIENT_RECIPIENTS
+from pillarbox.submission.session import PATIENT_COMMANDS
+from pillarbox.submission.turns import COMMAND, HANDSHAKE, OPENING, Turns
+
+
+PLACE = prefix("127.0.0.1")
 
 
 async def test_a_step_is_free_to_go_while_there_is_time_to_spend() -> None:
@@ -68,3 +77,72 @@ def test_a_share_is_a_part_of_the_whole() -> None:
     for wrong in (0.0, -1.0, 1.5):
         with pytest.raises(ValueError, match="share"):
             Turns(wrong)
+
+
+@pytest.fixture
+def paid(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, float]]:
+    """Who paid for what, and how often."""
+    bill: Counter[tuple[str, float]] = Counter()
+    wait = Turns.wait
+
+    async def count(turns: Turns, key: str, cost: float) -> None:
+        bill[key, cost] += 1
+        await wait(turns, key, cost)
+
+    monkeypatch.setattr(Turns, "wait", count)
+    return bill
+
+
+async def test_a_stranger_pays_for_each_step_until_it_signs_in(
+    tmp_path: Path, paid: Counter[tuple[str, float]]
+) -> None:
+    async with submission(tmp_path) as server, await signed_in(server) as client:
+        before = paid.copy()
+        assert before[PLACE, OPENING] == before[PLACE, HANDSHAKE] == 1
+        assert before[PLACE, COMMAND] == 2  # EHLO and AUTH
+        await client.command("MAIL FROM:<anna@example.org>", 250)
+        await client.command("NOOP", 250)
+    assert paid == before
+
+
+async def test_errors_are_steps_too(tmp_path: Path, paid: Counter[tuple[str, float]]) -> None:
+    async with submission(tmp_path) as server, await talker(server.submission) as client:
+        await client.expect(220)
+        for _ in range(10):
+            await client.command("XYZZY", 500)
+        assert paid[PLACE, COMMAND] >= 10
+
+
+async def test_who_comes_from_a_known_place_pays_only_for_going_on_and_on(
+    tmp_path: Path, paid: Counter[tuple[str, float]]
+) -> None:
+    async with submission(tmp_path) as server:
+        server.guard.known_places.add("127.0.0.1")
+        async with await talker(server.submission) as client:
+            await client.expect(220)
+            for _ in range(PATIENT_COMMANDS):
+                await client.command("NOOP", 250)
+            assert paid.total() <= 1  # for the command that has not come yet
+            for _ in range(5):
+                await client.command("NOOP", 250)
+            assert paid[PLACE, COMMAND] >= 5
+
+
+async def test_who_has_signed_in_pays_for_sending_nothing(tmp_path: Path, paid: Counter[tuple[str, float]]) -> None:
+    async with submission(tmp_path) as server, await signed_in(server) as client:
+        for _ in range(PATIENT_COMMANDS + 5):
+            await client.command("RSET", 250)
+        assert 5 <= paid[ANNA.login, COMMAND] <= 6
+
+
+async def test_a_message_to_very_many_pays_for_the_recipients_beyond_a_hundred(
+    tmp_path: Path, paid: Counter[tuple[str, float]]
+) -> None:
+    async with (
+        submission(tmp_path, max_recipients=PATIENT_RECIPIENTS + 7) as server,
+        await signed_in(server) as client,
+    ):
+        await client.command("MAIL FROM:<anna@example.org>", 250)
+        for number in range(PATIENT_RECIPIENTS + 7):
+            await client.command(f"RCPT TO:<r{number}@example.net>", 250)
+        assert paid[ANNA.login, COMMAND] == 7
