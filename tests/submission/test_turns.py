@@ -12,7 +12,6 @@ from pillarbox.submission.posting import PATIENT_RECIPIENTS
 from pillarbox.submission.session import PATIENT_COMMANDS
 from pillarbox.submission.turns import COMMAND, HANDSHAKE, OPENING, Turns
 
-
 PLACE = prefix("127.0.0.1")
 
 
@@ -108,9 +107,9 @@ async def test_a_stranger_pays_for_each_step_until_it_signs_in(
 async def test_errors_are_steps_too(tmp_path: Path, paid: Counter[tuple[str, float]]) -> None:
     async with submission(tmp_path) as server, await talker(server.submission) as client:
         await client.expect(220)
-        for _ in range(10):
+        for _ in range(5):
             await client.command("XYZZY", 500)
-        assert paid[PLACE, COMMAND] >= 10
+        assert paid[PLACE, COMMAND] >= 5
 
 
 async def test_who_comes_from_a_known_place_pays_only_for_going_on_and_on(
