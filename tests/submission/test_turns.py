@@ -72,6 +72,16 @@ async def test_time_that_nobody_used_is_not_saved_for_long() -> None:
     assert loop.time() - began >= 0.06  # 80 ms, less a burst: not at once, as 300 saved ms would allow
 
 
+async def test_at_the_end_nobody_is_kept_waiting() -> None:
+    turns = Turns(0.01)
+    waiting = [asyncio.ensure_future(turns.wait(f"place {number}", 100.0)) for number in range(5)]
+    await asyncio.sleep(0)
+    turns.end()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting)
+        await turns.wait("late", 100.0)
+
+
 def test_a_share_is_a_part_of_the_whole() -> None:
     for wrong in (0.0, -1.0, 1.5):
         with pytest.raises(ValueError, match="share"):

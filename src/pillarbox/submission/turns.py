@@ -43,19 +43,29 @@ class Turns:
             raise ValueError("a share of the time is above 0 and at most 1")
         self._share = share
         self._spent_until = 0.0
+        self._over = False
         self._lines: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, key: str, cost: float) -> None:
         """Returns when a step of ``cost`` seconds may be done for ``key``."""
         loop = asyncio.get_running_loop()
-        if not self._lines and self._spend(cost, loop.time()):
+        if self._over or (not self._lines and self._spend(cost, loop.time())):
             return
         WAITED.add()
         turn: asyncio.Future[None] = loop.create_future()
         self._lines.setdefault(key, deque()).append((cost, turn))
         self._wake_later(loop)
         await turn
+
+    def end(self) -> None:
+        """Nobody waits any more: the worker is about to end, and all it has to say now is goodbye."""
+        self._over = True
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            for _, turn in line:
+                if not turn.done():
+                    turn.set_result(None)
 
     def _spend(self, cost: float, now: float) -> bool:
         if self._spent_until > now:
