@@ -27,6 +27,16 @@ def test_auth_is_refused_outside_tls_in_any_state(state: State) -> None:
     assert refusal(VERBS[b"AUTH"], state, facts(tls=False, authenticated=False)) == hints.STARTTLS_FIRST
 
 
+@pytest.mark.parametrize("state", list(State))
+def test_where_sign_in_without_tls_is_taken_there_is_still_no_mail_before_it(state: State) -> None:
+    stranger = facts(tls=False, authenticated=False)
+    stranger.limits = Limits(plaintext_sign_in=True)
+    allowed = refusal(VERBS[b"AUTH"], state, stranger) is None
+    assert allowed is (state is State.READY)
+    for name in MAIL_VERBS:
+        assert refusal(VERBS[name], state, stranger) == hints.SIGN_IN_FIRST
+
+
 def test_what_a_stranger_may_say() -> None:
     stranger = facts(tls=True, authenticated=False)
     allowed = {name for name, verb in VERBS.items() if refusal(verb, State.READY, stranger) is None}

@@ -80,7 +80,8 @@ class Connection:
         authenticated: bool = False,
     ) -> None:
         """``tls``: the transport is encrypted from the start. Server role: ``mechanisms`` are offered inside TLS
-        only; an AUTH with another one is 504 5.5.4. Client role ignores the last three."""
+        only (``Limits.plaintext_sign_in``: outside too); an AUTH with another one is 504 5.5.4. Client role ignores
+        the last three."""
         self.role = role
         self._side: Server | Client
         if role is Role.SERVER:
@@ -123,8 +124,8 @@ class Connection:
 
     def hello_reply(self, host: str, now: float | None = None) -> Reply:
         """Server: the 250 to the last EHLO or HELO with the extensions that the state allows (STARTTLS only
-        outside TLS, AUTH only inside and before sign-in). ``now``, seconds since the epoch, is for FUTURERELEASE,
-        which is left out without it."""
+        outside TLS, AUTH only inside, or with ``Limits.plaintext_sign_in`` anywhere, and before sign-in). ``now``,
+        seconds since the epoch, is for FUTURERELEASE, which is left out without it."""
         if isinstance(self._side, Client):
             raise LocalProtocolError("a client does not answer EHLO")
         return self._side.hello_reply(host, now)

@@ -93,7 +93,9 @@ def _starttls(offering: Offering) -> str | None:
 
 
 def _auth(offering: Offering) -> str | None:
-    if not offering.tls or offering.authenticated or not offering.mechanisms:
+    if offering.authenticated or not offering.mechanisms:
+        return None
+    if not (offering.tls or offering.limits.plaintext_sign_in):
         return None
     return " ".join(("AUTH", *offering.mechanisms))
 

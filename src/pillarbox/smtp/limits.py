@@ -24,6 +24,7 @@ class Limits:
         hold: seconds that FUTURERELEASE may ask for (RFC 4865); 0: it is not offered.
         normalise_line_ends: in the content of DATA a bare LF becomes CRLF, for devices that know no better; what ends
             the content stays CRLF.CRLF. The Content events may then be twice ``content_chunk``.
+        plaintext_sign_in: AUTH is offered and taken outside TLS too, for the same devices.
         disabled: keywords of extensions that this site does not offer, in upper case.
     """
 
@@ -36,4 +37,5 @@ class Limits:
     recipients: int = 0
     hold: int = 0
     normalise_line_ends: bool = False
+    plaintext_sign_in: bool = False
     disabled: frozenset[str] = frozenset()

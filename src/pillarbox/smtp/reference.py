@@ -20,7 +20,8 @@ This page is written from the tables in the code (`make docs`). They are the sin
 
 Asked in this order: sign-in (530), TLS (530), whether it is implemented (502), the state (503), the argument (501,
 553, 555). Sign-in comes first, so that a port scan learns nothing. START is before EHLO or HELO, READY after it,
-MAIL and RCPT are inside a transaction, CHUNKS is between two BDATs, REFUSED is after a negative greeting.
+MAIL and RCPT are inside a transaction, CHUNKS is between two BDATs, REFUSED is after a negative greeting. A legacy
+site with `minimum_tls = "none"` takes AUTH outside TLS too; a STARTTLS after it forgets who signed in.
 
 BDAT before sign-in, and one whose size cannot be read, closes the connection; one that comes at a wrong moment is
 answered when its octets were thrown away, so that they never become commands. The verbs of HTTP close it because a

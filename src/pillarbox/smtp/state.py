@@ -63,7 +63,7 @@ class Verb:
         states: where it is allowed.
         instead: what is said in other states; START says "EHLO first", the rest "bad sequence".
         sign_in: allowed only after sign-in (rule R1): 530 before, in every state.
-        tls: allowed only inside TLS: 530 outside.
+        tls: allowed only inside TLS: 530 outside, but where ``Limits.plaintext_sign_in`` says otherwise.
         last: must be the last command of a pipelined group.
         check: a last condition on the facts; a reply refuses.
         refusal: see ``read``.
@@ -172,7 +172,7 @@ def refusal(verb: Verb, state: State, facts: Facts) -> Reply | None:
     """Why ``verb`` may not be given now, or None when it may. Sign-in is asked first, so that nobody learns more."""
     if verb.sign_in and not facts.authenticated:
         return hints.SIGN_IN_FIRST
-    if verb.tls and not facts.tls:
+    if verb.tls and not (facts.tls or facts.limits.plaintext_sign_in):
         return hints.STARTTLS_FIRST
     if verb.read is None:
         return verb.refusal
