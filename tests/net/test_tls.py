@@ -41,3 +41,19 @@ def test_context_offers_no_old_version_and_no_tickets(tmp_path: Path) -> None:
     context = server_context(issued.certificate, issued.key, strict)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.verify_mode is ssl.CERT_OPTIONAL
+
+
+@pytest.mark.parametrize("minimum", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_versions_where_asked_for_come_with_no_unauthenticated_cipher(
+    tmp_path: Path, minimum: ssl.TLSVersion
+) -> None:
+    issued = Authority(tmp_path).issue("a.example")
+    context = server_context(issued.certificate, issued.key, ListenerTls(minimum))
+    assert context.minimum_version is minimum
+    names = {cipher["name"] for cipher in context.get_ciphers()}
+    assert "ECDHE-RSA-AES128-SHA" in names, "what TLS 1.0 has"
+    assert "ECDHE-RSA-AES128-GCM-SHA256" in names
+    assert not [name for name in names if any(word in name for word in ("NULL", "ADH", "AECDH", "PSK", "SRP", "RC4"))]
+    assert context.num_tickets == 0
+    own = server_context(issued.certificate, issued.key, ListenerTls(minimum, "ECDHE-ECDSA-AES128-SHA"))
+    assert [one["name"] for one in own.get_ciphers() if one["protocol"] != "TLSv1.3"] == ["ECDHE-ECDSA-AES128-SHA"]

@@ -297,7 +297,10 @@ class SmtpStream(asyncio.Protocol):
     def tls_facts(self) -> tuple[str, str] | None:
         """("TLSv1.3", "TLS_AES_256_GCM_SHA384") or None."""
         cipher = self._transport.get_extra_info("cipher") if self._transport is not None else None
-        return (cipher[1], cipher[0]) if cipher else None
+        if not cipher or self._transport is None:
+            return None
+        # beside a cipher stands the oldest version that has it, which need not be the one that is spoken
+        return self._transport.get_extra_info("ssl_object").version() or cipher[1], cipher[0]
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:

@@ -3,8 +3,11 @@
 Versions, ciphers and client-certificate mode belong to the listener, since an SNI switch carries only the
 certificate (ssl keeps the rest of the first context).
 
+TLS 1.0 and 1.1 are for listeners of old devices that ask for them: OpenSSL speaks them at its security level 0 only,
+and with ciphers that Python's own list leaves out, so all of that context is weaker.
+
 STANDARDS
-    RFC 8314 (TLS for submission), RFC 6066 3 (SNI), RFC 8996 (no TLS 1.0 and 1.1).
+    RFC 8314 (TLS for submission), RFC 6066 3 (SNI), RFC 8996 (no TLS 1.0 and 1.1, but where asked for).
 
 ERRORS
     CertificateError: a file cannot be read, or key and certificate do not belong together; names the file.
@@ -13,9 +16,13 @@ MUST NOT IMPORT sites or other settings of rooms above.
 """
 
 import ssl
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+_OLD_CIPHERS = "DEFAULT:!aNULL:!eNULL:!PSK:!SRP"
+_LOWEST_LEVEL = ":@SECLEVEL=0"
 
 
 class CertificateError(Exception):
@@ -25,7 +32,8 @@ class CertificateError(Exception):
 @dataclass(frozen=True, slots=True)
 class ListenerTls:
     """What all certificates of one listener share. ``client_ca`` None: client certificates are not asked for;
-    ``client_required``: whoever has none gets no further than the handshake."""
+    ``client_required``: whoever has none gets no further than the handshake. A ``minimum_version`` below TLS 1.2
+    puts the whole context at security level 0."""
 
     minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     ciphers: str | None = None
@@ -36,13 +44,13 @@ class ListenerTls:
 def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSLContext:
     """A server's context with one certificate chain (PEM, the server's own first). Raises CertificateError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = shared.minimum_version
+    ciphers = _set_versions(context, shared)
     # Each worker has its own ticket keys, so a resumption would mostly fail; without tickets a session costs less.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    if shared.ciphers is not None:
+    if ciphers is not None:
         try:
-            context.set_ciphers(shared.ciphers)
+            context.set_ciphers(ciphers)
         except ssl.SSLError as error:
             raise CertificateError(f"tls_ciphers: no cipher of {shared.ciphers!r} is known here") from error
     for path in (certificate, key):
@@ -64,6 +72,18 @@ def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSL
         except (ssl.SSLError, OSError) as error:
             raise CertificateError(f"{shared.client_ca}: not a readable PEM file of CA certificates") from error
     return context
+
+
+def _set_versions(context: ssl.SSLContext, shared: ListenerTls) -> str | None:
+    """Sets the lowest version; returns the list of ciphers to set, None for Python's own."""
+    if shared.minimum_version >= ssl.TLSVersion.TLSv1_2:
+        context.minimum_version = shared.minimum_version
+        return shared.ciphers
+    with warnings.catch_warnings():
+        # Python warns of old versions wherever they are named; here they are what was asked for
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = shared.minimum_version
+    return (shared.ciphers or _OLD_CIPHERS) + _LOWEST_LEVEL
 
 
 def switching_context(default: ssl.SSLContext, by_name: Mapping[str, ssl.SSLContext]) -> ssl.SSLContext:
