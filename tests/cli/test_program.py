@@ -1,5 +1,6 @@
 """Help, exit codes and errors of the real program."""
 
+import json
 import signal
 import subprocess
 import time
@@ -174,6 +175,17 @@ def test_config_show_and_schema(run: Run, site: Path) -> None:
     assert f"server.data_directory = {site.parent / 'data'}" in shown.out
     assert '"name": "mail.example.org"' in run("config", "show", "-c", site, "--json").out
     assert "Rules across keys are not in this schema" in run("config", "schema").out
+
+
+def test_config_show_knows_networks_and_devices(run: Run, site: Path) -> None:
+    text = site.read_text()
+    devices = '[site.legacy]\nnetworks = ["10.0.0.0/8"]\nlogins = ["scanner", "printer"]\n'
+    site.write_text(text.replace("[[route]]", f'proxy_from = ["10.0.0.5"]\n{devices}[[route]]', 1))
+    (shown,) = json.loads(run("config", "show", "-c", site, "--json").out)["sites"]
+    assert shown["proxy_from"] == ["10.0.0.5"]
+    assert shown["legacy"]["networks"] == ["10.0.0.0/8"]
+    assert shown["legacy"]["logins"] == ["printer", "scanner"]
+    assert "sites[0].legacy.networks = 10.0.0.0/8" in run("config", "show", "-c", site).out
 
 
 def test_an_internal_error_is_one_line(run: Run, site: Path) -> None:

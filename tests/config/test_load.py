@@ -210,6 +210,8 @@ def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
         parts["route",] = '[[route]]\nkind = "maildir"\npath = "x"\n'
     if name == ("route", "auth"):
         parts["route",] += '[route.auth]\nuser = "u"\nsecret_file = "s"\n' + line
+    elif name == ("site", "legacy"):
+        parts["site",] += '[site.legacy]\nnetworks = ["10.0.0.0/8"]\nlogins = ["printer"]\n' + line
     elif name in parts:
         parts[name] += line
     elif name:

@@ -41,6 +41,7 @@ TEMPLATES = {
     "line_too_long": replies.line_too_long(1000),
     "queued": replies.queued("01M868RQ3SW610MR2RZ66DBNBV"),
     "may_not_send_as": replies.may_not_send_as("a@example.org", "From", smtputf8=False),
+    "may_not_write_to": replies.may_not_write_to("a@example.org", smtputf8=False),
     "bad_header": replies.bad_header("a reason"),
 }
 CONSTANTS = {name: value for name, value in vars(replies).items() if isinstance(value, Reply)}

@@ -1,6 +1,7 @@
 """``pillarbox check``: the configuration, the machine, and (--relay) the next hop."""
 
 import socket
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pillarbox.cli.configuration import find, operations, run
@@ -9,8 +10,11 @@ from pillarbox.cli.output import mark, remark, say, say_error, say_json
 from pillarbox.cli.probe import make_probe
 from pillarbox.config import ConfigError, Settings, check_files
 from pillarbox.config import load as load_settings
+from pillarbox.console.operations import User
+from pillarbox.directory.preparation import login_key
 from pillarbox.doctor.relay import walk
 from pillarbox.doctor.report import Finding, Severity, as_data, worst
+from pillarbox.submission.settings import SiteSettings
 
 _PATIENCE = 2.0
 
@@ -57,8 +61,8 @@ def check(
     if running:
         findings.append(Finding(Severity.NOTE, "daemon", "it runs, so its ports were not tried"))
     findings += check_files(settings, ports=ports and not running)
-    if running and _announces_scram(settings):
-        findings.append(run(_ask_for_secrets(settings)))
+    if running:
+        findings += run(_look_at_accounts(settings))
     if relay is not None:
         findings += run(_walk(settings, relay, sender, recipient))
     elif sender is not None or recipient is not None:
@@ -74,13 +78,35 @@ def _announces_scram(settings: Settings) -> bool:
     )
 
 
-async def _ask_for_secrets(settings: Settings) -> Finding:
-    """Whether SCRAM-SHA-256 is offered: it is, once every account has a secret."""
+async def _look_at_accounts(settings: Settings) -> list[Finding]:
+    """What the settings want of the accounts."""
+    scram = _announces_scram(settings)
+    legacy = [site for site in settings.sites if site.legacy is not None]
+    if not scram and not legacy:
+        return []
     try:
         async with operations(settings) as verbs:
             users = await verbs.list_users()
     except CommandError as error:
-        return Finding(Severity.NOTE, "SCRAM-SHA-256", f"the accounts could not be asked: {error.lines[0]}")
+        return [Finding(Severity.NOTE, "accounts", f"they could not be asked: {error.lines[0]}")]
+    found = [_secrets(users)] if scram else []
+    return found + [finding for site in legacy for finding in _devices(site, users)]
+
+
+def _devices(site: SiteSettings, users: Sequence[User]) -> Iterator[Finding]:
+    """Logins of a legacy site that nobody has: its devices would be refused."""
+    there = {login_key(user.login) for user in users}
+    for login in sorted(site.legacy.logins - there if site.legacy is not None else ()):
+        yield Finding(
+            Severity.WARNING,
+            f"site {site.name}",
+            f'there is no account "{login}", which its devices sign in with',
+            f"pillarbox user add {login}, or take it out of logins",
+        )
+
+
+def _secrets(users: Sequence[User]) -> Finding:
+    """Whether SCRAM-SHA-256 is offered: it is, once every account has a secret."""
     missing = sum(not user.scram for user in users)
     if not missing:
         return Finding(Severity.OK, "SCRAM-SHA-256", "every account has a secret")

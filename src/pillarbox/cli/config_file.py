@@ -7,8 +7,8 @@ from pillarbox.cli.configuration import load
 from pillarbox.cli.framework import ConfigOption, JsonOption, example, group
 from pillarbox.cli.output import say, say_json
 from pillarbox.config import schema as json_schema
-from pillarbox.config.values import format_time
-from pillarbox.submission.settings import Address
+from pillarbox.config.values import format_network, format_time
+from pillarbox.submission.settings import Address, Network
 
 app = group("config", "The configuration file.")
 
@@ -40,6 +40,10 @@ def _plain(value: Any) -> Any:
     fields = getattr(value, "__dataclass_fields__", None)
     if isinstance(value, Address | Path):
         return str(value)
+    if isinstance(value, Network):
+        return format_network(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
     if fields is not None:
         return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, tuple | list):

@@ -11,13 +11,21 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from pillarbox.config.model import DirectoryTable, FileTable, MaildirTable, ServerTable, SiteTable, SmarthostTable
+from pillarbox.config.model import (
+    DirectoryTable,
+    FileTable,
+    LegacyTable,
+    MaildirTable,
+    ServerTable,
+    SiteTable,
+    SmarthostTable,
+)
 from pillarbox.config.settings import LogSettings, ServerSettings, Settings
 from pillarbox.delivery.settings import AuthSettings, DeliverySettings, MaildirRoute, Route, SmarthostRoute, TlsMode
 from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.spool.settings import EmbeddedSettings
-from pillarbox.submission.settings import ClientCertificates, SiteSettings, TlsSettings
+from pillarbox.submission.settings import ClientCertificates, LegacySettings, Mailboxes, SiteSettings, TlsSettings
 
 STRICT_TEXT_LINE = 1000
 """998 octets and CRLF (RFC 5321 4.5.3.1.6)."""
@@ -38,7 +46,7 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
         spool=EmbeddedSettings(server.data_directory / "spool", tables.spool.min_free),
         guard=GuardSettings(**dict(tables.guard)),
         directories=_directories(tables, base),
-        sites=tuple(_site(site, base) for site in tables.site),
+        sites=_sites(tables, base),
         delivery=_delivery(tables, base),
     )
 
@@ -81,7 +89,40 @@ def _maybe_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def _site(table: SiteTable, base: Path) -> SiteSettings:
+def _sites(tables: FileTable, base: Path) -> tuple[SiteSettings, ...]:
+    """Logins of devices are foreign at every site but their own."""
+    devices = frozenset(login for site in tables.site if site.legacy for login in site.legacy.logins)
+    return tuple(_site(site, base, devices) for site in tables.site)
+
+
+def _legacy(table: LegacyTable) -> LegacySettings:
+    return LegacySettings(
+        networks=tuple(table.networks),
+        logins=frozenset(table.logins),
+        senders=_mailboxes(table.senders),
+        recipients=None if table.recipients is None else _mailboxes(table.recipients),
+        plaintext=table.minimum_tls == "none",
+    )
+
+
+def _mailboxes(entries: Sequence[str]) -> Mailboxes:
+    return Mailboxes(
+        frozenset(entry for entry in entries if not entry.startswith("@")),
+        frozenset(entry[1:] for entry in entries if entry.startswith("@")),
+    )
+
+
+_VERSIONS = {
+    "none": ssl.TLSVersion.TLSv1,
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+def _site(table: SiteTable, base: Path, devices: frozenset[str]) -> SiteSettings:
+    legacy = table.legacy
     return SiteSettings(
         name=table.name,
         submission=tuple(table.submission),
@@ -89,7 +130,7 @@ def _site(table: SiteTable, base: Path) -> SiteSettings:
         certificate=base / table.certificate,
         key=base / table.key,
         tls=TlsSettings(
-            minimum_version=ssl.TLSVersion.TLSv1_3 if table.tls_minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2,
+            minimum_version=_VERSIONS[table.tls_minimum_version if legacy is None else legacy.minimum_tls],
             ciphers=table.tls_ciphers,
             client_certificates=ClientCertificates(table.client_certificates),
             client_ca=_maybe(base, table.client_ca),
@@ -121,6 +162,8 @@ def _site(table: SiteTable, base: Path) -> SiteSettings:
         data_total_timeout=table.data_total_timeout,
         disabled_extensions=tuple(table.disabled_extensions),
         max_hold=table.max_hold,
+        legacy=None if legacy is None else _legacy(legacy),
+        foreign_logins=devices if legacy is None else frozenset(),
     )
 
 

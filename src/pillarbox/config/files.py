@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
 from pillarbox.config.settings import Settings
-from pillarbox.config.values import format_size
+from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
@@ -54,6 +54,13 @@ def _site(site: SiteSettings) -> Iterator[Finding]:
     yield from _secrecy(subject, "key", site.key)
     if site.tls.client_ca is not None:
         yield from examine_authorities(subject, site.tls.client_ca)
+    if site.legacy is not None:
+        where = ", ".join(map(format_network, site.legacy.networks))
+        if site.legacy.plaintext:
+            message = f"sign-in without TLS is taken from {where}: passwords can be read there"
+        else:
+            message = f"it is for devices in {where} alone"
+        yield Finding(Severity.NOTE, subject, message)
 
 
 def _token_keys(settings: Settings) -> Iterator[Finding]:

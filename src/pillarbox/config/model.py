@@ -83,6 +83,16 @@ IpNetwork = Annotated[
     PlainSerializer(values.format_network),
     WithJsonSchema({"type": "string", "format": "IP address or network", "examples": ["10.0.0.5", "192.0.2.0/28"]}),
 ]
+Login = Annotated[
+    str,
+    PlainValidator(values.parse_login),
+    WithJsonSchema({"type": "string", "format": "login", "examples": ["printer-2nd-floor"]}),
+]
+Mailbox = Annotated[
+    str,
+    PlainValidator(values.parse_mailbox_or_domain),
+    WithJsonSchema({"type": "string", "format": "mail address or @domain", "examples": ["scan@example.org"]}),
+]
 FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
 Text = Annotated[str, Field(min_length=1)]
 Extension = Literal[
@@ -197,6 +207,32 @@ class DirectoryTable(Table):
     token_claim: Text = Field("sub", description="What in them is the login.")
 
 
+class LegacyTable(Table):
+    """Makes the site above it a legacy site: for printers and scanners, theirs alone, from their networks only."""
+
+    networks: list[IpNetwork] = Field(
+        min_length=1, max_length=64, description="Where the devices are. Anybody else is turned away at once."
+    )
+    logins: list[Login] = Field(
+        min_length=1, max_length=1000, description="The accounts that sign in here. They are good at no other site."
+    )
+    senders: list[Mailbox] = Field(
+        [],
+        max_length=1000,
+        description="What each of them may send as beside its own addresses, such as a From that cannot be changed; "
+        '"@example.org" is a domain.',
+    )
+    recipients: list[Mailbox] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description='Whom they may write to; "@example.org" is a domain. Default: anybody.',
+    )
+    minimum_tls: Literal["none", "1.0", "1.1", "1.2"] = Field(
+        "1.2", description='The lowest TLS version; "none": sign-in without TLS as well.'
+    )
+
+
 class SiteTable(Table):
     """One public name with its listeners, certificate, mechanisms and directory."""
 
@@ -284,6 +320,7 @@ class SiteTable(Table):
         _SITE.max_hold,
         description="How long a sender may have a message held (FUTURERELEASE). 0: not offered.",
     )
+    legacy: LegacyTable | None = Field(None, description="Makes it a site for printers and scanners.")
 
 
 class DeliveryTable(Table):
@@ -400,6 +437,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
     ("guard",): (GuardTable,),
     ("directory",): (DirectoryTable,),
     ("site",): (SiteTable,),
+    ("site", "legacy"): (LegacyTable,),
     ("delivery",): (DeliveryTable,),
     ("route",): (SmarthostTable, MaildirTable),
     ("route", "auth"): (AuthTable,),
@@ -437,46 +475,6 @@ def validate(data: Mapping[str, Any]) -> FileTable | list[Complaint]:
 def json_schema() -> dict[str, Any]:
     """JSON Schema of one file, without the rules between keys."""
     return FileTable.model_json_schema(mode="serialization")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key as the reference shows it. ``default`` is TOML, or None when there is none."""
-
-    name: str
-    form: str
-    default: object
-    required: bool
-    description: str
-
-
-def keys(table: type[Table]) -> list[Key]:
-    """The keys of a table that hold values (not tables), in the order of the page."""
-    properties: dict[str, dict[str, Any]] = table.model_json_schema(mode="serialization")["properties"]
-    return [
-        Key(
-            name,
-            _form(properties[name]),
-            properties[name].get("default"),
-            field.is_required(),
-            field.description or "",
-        )
-        for name, field in table.model_fields.items()
-        if field.description and name != "auth"
-    ]
-
-
-def _form(schema: Mapping[str, Any]) -> str:
-    """What a key holds, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_form(part) for part in schema["anyOf"] if part.get("type") != "null")
-    if "const" in schema:
-        return f'"{schema["const"]}"'
-    if "enum" in schema:
-        return ", ".join(f'"{value}"' for value in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_form(schema['items'])}"
-    return str(schema.get("format") or schema["type"])
 
 
 def _path(path: tuple[str | int, ...], kind: str) -> tuple[str | int, ...]:

@@ -1,6 +1,9 @@
 """The reference page of pillarbox.toml, from the models: ``python -m pillarbox.config.reference > docs/...``."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from pillarbox.config import model
 
@@ -36,12 +39,56 @@ _RULES = """\
 - In `mechanisms`, SCRAM-SHA-256 needs `scram = true` in the directory, OAUTHBEARER and XOAUTH2 its `token_key`, and
   EXTERNAL client certificates. `token_key`, `token_issuer` and `token_audience` go together. CRAM-MD5 is refused.
 - `strict_text_lines = true` replaces `max_text_line`.
+- `[site.legacy]` makes the site above it one for devices. Its `networks` are private (RFC 1918), unique local
+  (fc00::/7), link-local or loopback; public ones are no wider than /24 or /48, and there are at most 16 of them.
+  Networks that stand for IPv4 addresses inside IPv6 are refused. Its addresses are its own. `minimum_tls` stands for
+  `tls_minimum_version`; `"none"` needs a `submission` listener and no required client certificates.
 - `[route.auth]` needs TLS, unless the next hop is on loopback, and exactly one of `secret_file` and
   `secret_command`.
 - A recipient's domain belongs to one route. `".example.org"` is example.org and what is below it; `"*"` is the
   rest.
 - `block_failures` is more than `free_failures`; `delay_warning` is less than `max_age`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key as the reference shows it. ``default`` is TOML, or None when there is none."""
+
+    name: str
+    form: str
+    default: object
+    required: bool
+    description: str
+
+
+def keys(name: tuple[str, ...], table: type[model.Table]) -> list[Key]:
+    """The keys of a table that hold values (not tables), in the order of the page. ``name`` is the table's."""
+    properties: dict[str, dict[str, Any]] = table.model_json_schema(mode="serialization")["properties"]
+    return [
+        Key(
+            key,
+            _form(properties[key]),
+            properties[key].get("default"),
+            field.is_required(),
+            field.description or "",
+        )
+        for key, field in table.model_fields.items()
+        if field.description and (*name, key) not in model.TABLES
+    ]
+
+
+def _form(schema: Mapping[str, Any]) -> str:
+    """What a key holds, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_form(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "const" in schema:
+        return f'"{schema["const"]}"'
+    if "enum" in schema:
+        return ", ".join(f'"{value}"' for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_form(schema['items'])}"
+    return str(schema.get("format") or schema["type"])
 
 
 def render() -> str:
@@ -56,15 +103,15 @@ def render() -> str:
 
 def _table(name: tuple[str, ...], table: type[model.Table]) -> str:
     header = f"[[{name[0]}]]" if name in model.ARRAYS else f"[{'.'.join(name)}]"
-    keys = model.keys(table)
-    kind = next((key.default for key in keys if key.name == "kind"), None)
+    found = keys(name, table)
+    kind = next((key.default for key in found if key.name == "kind"), None)
     title = f'## {header} with kind = "{kind}"' if name == ("route",) else f"## {header}"
     lines = [title, "", table.__doc__ or "", "", "| key | holds | default | |", "|---|---|---|---|"]
-    lines += [f"| `{key.name}` | {_cell(key.form)} | {_default(key)} | {_cell(key.description)} |" for key in keys]
+    lines += [f"| `{key.name}` | {_cell(key.form)} | {_default(key)} | {_cell(key.description)} |" for key in found]
     return "\n".join(lines) + "\n"
 
 
-def _default(key: model.Key) -> str:
+def _default(key: Key) -> str:
     if key.required:
         return "required"
     if key.default is None:

@@ -18,6 +18,9 @@ from pillarbox.config.model import Complaint, validate
 _ROUNDS = 4
 """A wrong required key is taken out in one round and stood in for in the next; nesting adds no more."""
 
+_STAND_INS: Mapping[str | int, Sequence[str]] = {"networks": ["127.0.0.1"], "logins": ["stand-in"]}
+"""For required keys that hold lists; names stand in for the others."""
+
 
 def further_mistakes(data: Mapping[str, Any], complaints: Sequence[Complaint]) -> list[tuple[KeyPath, str]]:
     """The broken rules that do not come from the keys complained about."""
@@ -49,7 +52,7 @@ def _mend(data: dict[str, Any], complaint: Complaint) -> None:
         except (KeyError, IndexError, TypeError):
             return
     if complaint.kind == "missing":
-        container[last] = f"stand-in-{around[-1]}.invalid"
+        container[last] = _STAND_INS.get(last, f"stand-in-{around[-1]}.invalid")
     elif isinstance(container, dict):
         container.pop(last, None)
     elif len(complaint.path) > 2 or len(container) == 1:

@@ -13,6 +13,7 @@ ERRORS
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 
+from pillarbox.config.legacy import check_legacy
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.mistakes import nearest
 from pillarbox.config.model import AuthTable, DirectoryTable, FileTable, SiteTable, SmarthostTable
@@ -299,6 +300,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _shared_addresses,
     _site_keys,
     _site_times,
+    check_legacy,
     _proxies,
     _client_certificates,
     _mechanisms,

@@ -10,6 +10,8 @@ ERRORS
 import ipaddress
 import re
 
+from pillarbox.directory.preparation import LOGIN_CEILING, login_key
+from pillarbox.smtp.syntax import parse_mailbox
 from pillarbox.submission.settings import Address, Network
 
 _SIZE = re.compile(r"([0-9]{1,15})[ ]?(B|KiB|MiB|GiB|TiB)?")
@@ -122,6 +124,29 @@ def parse_network(text: object) -> Network:
         return ipaddress.ip_network(text) if isinstance(text, str) else _refuse_network()
     except ValueError:
         return _refuse_network()
+
+
+def parse_login(text: object) -> str:
+    """The key of a login, by which logins are compared."""
+    try:
+        key = login_key(text) if isinstance(text, str) else ""
+    except ValueError as error:
+        raise ValueError(f"expected the login of an account; this one {error}") from None
+    if not 0 < len(key) <= LOGIN_CEILING:
+        raise ValueError('expected the login of an account such as "printer-2nd-floor"')
+    return key
+
+
+def parse_mailbox_or_domain(text: object) -> str:
+    """A mail address, or "@" and a domain for all of its addresses; ASCII in lower case, otherwise as written."""
+    try:
+        mailbox = parse_mailbox(f"any{text}" if text.startswith("@") else text) if isinstance(text, str) else None
+    except ValueError:
+        mailbox = None
+    if not isinstance(text, str) or mailbox is None or not mailbox.domain:
+        raise ValueError('expected a mail address such as "scan@example.org", or "@example.org" for all of a domain')
+    found = f"@{mailbox.domain}" if text.startswith("@") else str(mailbox)
+    return found.encode().lower().decode()  # as octets: only ASCII has a case here
 
 
 def is_loopback(host: str) -> bool:

@@ -27,6 +27,7 @@ class Reason(Enum):
     DISABLED = auto()
     LOCKED = auto()
     EXPIRED = auto()
+    ELSEWHERE = auto()  # right, and not at this site: a device's login, or a person's where only devices sign in
     OPAQUE = auto()  # the server behind can only say no
 
 

@@ -10,6 +10,9 @@ In SCRAM the guard is asked as soon as there is a name, and the challenge with t
 the name came, whether somebody has that name or not. A wrong password cannot be recognised there when it comes
 again, so each failure counts as a distinct one.
 
+Devices sign in at their legacy site and nowhere else, and nobody else there. Right credentials at the wrong site are
+a failure like any other: checked in full, counted, and answered as a wrong password is.
+
 STANDARDS
     RFC 4954 (AUTH), RFC 4422 (SASL), RFC 7628 3.2.3.
 
@@ -34,6 +37,7 @@ from pillarbox.directory.base import (
     TokenDirectory,
     Unavailable,
 )
+from pillarbox.directory.preparation import login_key
 from pillarbox.guard.base import Attempt, Verdict
 from pillarbox.net.stream import Stream
 from pillarbox.sasl.mechanism import (
@@ -92,6 +96,8 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
     except Unavailable as error:
         asker.log.info("signin.certificate_unknown", reason=f"directory unavailable: {error}")
         return None
+    if isinstance(answer, Identity) and not _is_at_home(answer.login, asker.site):
+        answer = Denied(Reason.ELSEWHERE)
     if isinstance(answer, Denied):
         asker.log.info("signin.certificate_unknown", reason=answer.reason.name.lower())
         return None
@@ -169,7 +175,7 @@ class _Exchange:
         if not isinstance(directory, ScramDirectory):
             raise AssertionError("SCRAM at a directory without secrets")
         try:
-            secret = await directory.scram_secret(wanted.authcid)
+            secret = await directory.scram_secret(_secret_name(wanted.authcid, self._asker.site))
         except Unavailable as error:
             raise self._unavailable(error) from error
         await asyncio.sleep(leaves_at - loop.time())
@@ -194,6 +200,8 @@ class _Exchange:
             answer = await self._ask_directory(credentials, verdict)
         except Unavailable as error:
             raise self._unavailable(error) from error
+        if isinstance(answer, Identity) and not _is_at_home(answer.login, self._asker.site):
+            answer = Denied(Reason.ELSEWHERE)
         if isinstance(answer, Identity):
             services = self._asker.services
             fingerprint = services.guard.fingerprint(_login(credentials), self._secret(credentials))
@@ -251,6 +259,24 @@ class _Exchange:
             await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
         finally:
             asker.admission.end_delay(asker.address)
+
+
+def _is_at_home(login: str, site: Site) -> bool:
+    """Whether this login is good at this site: a device's at its legacy site, anybody else's at the others."""
+    legacy, foreign = site.settings.legacy, site.settings.foreign_logins
+    if legacy is None and not foreign:
+        return True
+    try:
+        key = login_key(login)
+    except ValueError:
+        return True  # nobody's: the directory says so
+    return key not in foreign if legacy is None else key in legacy.logins
+
+
+def _secret_name(authcid: str, site: Site) -> str:
+    """Whose secret an exchange in SCRAM gets. At the wrong site that of a name that nobody can have: our signature
+    would tell before the 535 that the password was right."""
+    return authcid if _is_at_home(authcid, site) else f"{login_key(authcid)}\0"
 
 
 def _login(credentials: Claim) -> str:

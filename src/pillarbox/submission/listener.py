@@ -7,8 +7,8 @@
     await submission.drain(30.0)
 
 The guard admits the peer before a word is said or a handshake begun; behind a load balancer the peer is the client
-that its PROXY header names. A reload gives new sessions the new plans;
-sessions that are open keep what they began with.
+that its PROXY header names. A legacy site has a refusal for whoever is not in its networks, and no session. A reload
+gives new sessions the new plans; sessions that are open keep what they began with.
 
 ERRORS
     KeyError from listen for an address that no plan serves: a bug of the composition root.
@@ -121,6 +121,8 @@ class Submission:
         if self._draining:
             return self._turn_away(stream, plan, replies.SHUTTING_DOWN, "draining")
         guard, settings, now = self._services.guard, plan.default.settings, self._services.now()
+        if settings.legacy is not None and not in_networks(peer, settings.legacy.networks):
+            return self._turn_away(stream, plan, replies.NOT_FROM_THERE, "not in the site's networks")
         if guard.admit(peer, now) is not None:
             return self._turn_away(stream, plan, replies.BLOCKED, "blocked")
         known = guard.known(peer, now)
@@ -163,7 +165,8 @@ class Submission:
 
     def _turn_away(self, stream: SmtpStream, plan: Plan, reply: Reply, reason: str) -> None:
         TURNED_AWAY.add(1, reason)
-        log.info("connection.refused", peer=stream.peer[0], listener=plan.listener, reason=reason)
+        if stream.origin is None or stream.origin.named:  # a load balancer's look is no news
+            log.info("connection.refused", peer=stream.peer[0], listener=plan.listener, reason=reason)
         if not plan.implicit_tls:  # inside TLS it would cost a handshake to say it
             stream.send(reply)
         stream.hang_up()

@@ -103,6 +103,9 @@ class Posting:
         """RCPT: one more recipient, within the message's number and the hour's quota."""
         transaction = self._open()
         forward_path = str(event.forward_path)
+        legacy = self._site.settings.legacy
+        if legacy is not None:
+            rights.check_forward_path(legacy, forward_path, smtputf8=transaction.parameters.smtputf8)
         if transaction.add_recipient(forward_path, event.parameters):
             if not await self._take_quota():
                 del transaction.forward_paths[forward_path]

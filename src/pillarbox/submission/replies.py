@@ -70,6 +70,9 @@ TOO_MANY_SESSIONS: Final = Reply(421, ("Too many connections, try again later",)
 BLOCKED: Final = Reply(421, ("Too many failed sign-ins from your network, try again later",), "4.7.0")
 """The guard refuses the address for a while."""
 
+NOT_FROM_THERE: Final = Reply(554, ("Not from your network, closing the connection",), "5.7.1")
+"""At connect to a legacy site: the peer is not in its networks."""
+
 SHUTTING_DOWN: Final = Reply(421, ("The server is going down for a moment, try again",), "4.3.2")
 """Drain: said to idle sessions, and to the others after their transaction."""
 
@@ -170,6 +173,11 @@ def queued(queue_id: str) -> Reply:
 def may_not_send_as(address: str, where: str, *, smtputf8: bool) -> Reply:
     """``where`` is a constant: "sender", "From", ..."""
     return Reply(550, (f"You may not send as {escaped(address, smtputf8=smtputf8)} ({where})",), "5.7.1")
+
+
+def may_not_write_to(address: str, *, smtputf8: bool) -> Reply:
+    """RCPT of a device to somebody whom its site does not list."""
+    return Reply(550, (f"Devices of this site may not write to {escaped(address, smtputf8=smtputf8)}",), "5.7.1")
 
 
 def bad_header(reason: str) -> Reply:

@@ -1,7 +1,8 @@
 """Which addresses may this Identity use: at MAIL for the reverse-path, after the header for From and Sender.
 
 What counts is whether *this* person may use *this* address (R3); whose domain it is does not matter. The null
-reverse-path is anybody's (read receipts); From is checked all the same.
+reverse-path is anybody's (read receipts); From is checked all the same. A legacy site may also say whom its devices
+write to.
 
 STANDARDS
     RFC 6409 6.1 (enforced submission rights), RFC 5322 3.6.2 and 3.6.6.
@@ -12,11 +13,14 @@ ERRORS
 MUST NOT IMPORT a directory's implementation.
 """
 
+from dataclasses import replace
+
 from pillarbox.directory.base import Identity
 from pillarbox.message.authors import Authors, authors
 from pillarbox.message.header import Header, HeaderDefect
 from pillarbox.submission import replies
 from pillarbox.submission.replies import Refused
+from pillarbox.submission.settings import LegacySettings
 
 _ASCII_LOWER = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
@@ -36,6 +40,30 @@ def check_reverse_path(identity: Identity, reverse_path: str, *, smtputf8: bool)
             replies.may_not_send_as(reverse_path, "sender", smtputf8=smtputf8),
             f"{identity.login} may not use the reverse-path {reverse_path}",
         )
+
+
+def check_forward_path(legacy: LegacySettings, forward_path: str, *, smtputf8: bool) -> None:
+    """At RCPT of a legacy site: whether its devices may write there. Raises Refused."""
+    allowed = legacy.recipients
+    if allowed is None:
+        return
+    lowered = forward_path.translate(_ASCII_LOWER)
+    _, at, domain = lowered.rpartition("@")
+    if not at or (lowered not in allowed.addresses and domain not in allowed.domains):  # Postmaster has no domain
+        raise Refused(
+            replies.may_not_write_to(forward_path, smtputf8=smtputf8),
+            f"{forward_path} is not among the recipients of this legacy site",
+        )
+
+
+def widened(identity: Identity, legacy: LegacySettings) -> Identity:
+    """The same device with what its legacy site lets each of them send as: the From that it was built with."""
+    senders = legacy.senders
+    return replace(
+        identity,
+        addresses=identity.addresses | senders.addresses,
+        domains=identity.domains | senders.domains,
+    )
 
 
 def check_header(identity: Identity, header: Header, *, smtputf8: bool) -> None:

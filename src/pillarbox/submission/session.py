@@ -18,7 +18,14 @@ from typing import Any
 
 from pillarbox.directory.base import Identity
 from pillarbox.guard.prefix import prefix
-from pillarbox.net.stream import READ_AHEAD, ConnectionLost, DeadlineExceeded, Interrupted, SmtpStream
+from pillarbox.net.stream import (
+    READ_AHEAD,
+    READ_AHEAD_BEFORE_SIGN_IN,
+    ConnectionLost,
+    DeadlineExceeded,
+    Interrupted,
+    SmtpStream,
+)
 from pillarbox.smtp.connection import LocalProtocolError, RemoteProtocolError
 from pillarbox.smtp.events import (
     Auth,
@@ -36,7 +43,7 @@ from pillarbox.smtp.events import (
     Verify,
 )
 from pillarbox.smtp.reply import Reply
-from pillarbox.submission import replies
+from pillarbox.submission import replies, rights
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.authentication import Asker, authenticate, recognise
 from pillarbox.submission.help import help_reply
@@ -47,7 +54,7 @@ from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Plan, Services, Site
 from pillarbox.submission.turns import COMMAND, HANDSHAKE, OPENING
 from pillarbox.telemetry.counters import counter
-from pillarbox.telemetry.events import get_logger
+from pillarbox.telemetry.events import Logger, get_logger
 
 SESSIONS = counter("sessions_total", "Sessions opened", labels=("listener",))
 
@@ -78,6 +85,7 @@ class Session:
         "_cut",
         "_draining",
         "_failures",
+        "_forgotten_messages",
         "_hello",
         "_log",
         "_on_signed_in",
@@ -87,6 +95,7 @@ class Session:
         "_refusals",
         "_services",
         "_site",
+        "_stranger_since",
         "_stream",
         "account_changed",
         "identity",
@@ -109,10 +118,11 @@ class Session:
         self._site: Site = plan.default
         self._services = services
         self._admission = admission
-        self._log = get_logger("submission").bind(session=self.session_id, peer=stream.peer[0])
+        self._log = self._nameless_log()
         self._hello = Hello("", False)
-        self._opened_at = services.now()
+        self._opened_at = self._stranger_since = services.now()
         self._failures = 0
+        self._forgotten_messages = 0
         self._commands = 0
         self._posting: Posting | None = None
         self._refusals = Refusals()
@@ -121,9 +131,12 @@ class Session:
         self._draining = False
         self._on_signed_in = on_signed_in
 
+    def _nameless_log(self) -> Logger:
+        return get_logger("submission").bind(session=self.session_id, peer=self._stream.peer[0])
+
     @property
     def _messages(self) -> int:
-        return 0 if self._posting is None else self._posting.messages
+        return self._forgotten_messages + (0 if self._posting is None else self._posting.messages)
 
     @property
     def _in_transaction(self) -> bool:
@@ -253,7 +266,7 @@ class Session:
         settings = self._site.settings
         if self.identity is not None:
             return settings.idle_timeout
-        return max(0.0, self._opened_at + settings.unauthenticated_timeout - self._services.now())
+        return max(0.0, self._stranger_since + settings.unauthenticated_timeout - self._services.now())
 
     # --- commands
 
@@ -261,7 +274,7 @@ class Session:
         self._hello = event
         await self._end_transaction()
         stream = self._stream
-        if self.identity is None and stream.connection.tls:
+        if self.identity is None and (stream.connection.tls or self._site.limits.plaintext_sign_in):
             implicit = self._plan.implicit_tls
             stream.connection.offer(
                 offered(self._site, implicit_tls=implicit, certificate=lambda: stream.peer_certificate)
@@ -271,6 +284,8 @@ class Session:
     async def _on_starttls(self, _: StartTls) -> None:
         self._stream.send(replies.GO_AHEAD_TLS)
         self._hello = Hello("", False)
+        if self.identity is not None:
+            self._forget_sign_in()
         await self._shake_hands()
 
     async def _on_auth(self, event: Auth) -> None:
@@ -324,7 +339,20 @@ class Session:
     def _asker(self, certificate: bytes | None = None) -> Asker:
         return Asker(self._stream.peer[0], self._site, self._services, self._admission, self._log, certificate)
 
+    def _forget_sign_in(self) -> None:
+        """A legacy site's client signed in outside TLS and now begins it: what was said before is void, and there is
+        anew what a stranger gets of time and commands (RFC 3207 4.2)."""
+        self._forgotten_messages = self._messages
+        self.identity = self._posting = None
+        self._stream.read_ahead = READ_AHEAD_BEFORE_SIGN_IN
+        self._stranger_since = self._services.now()
+        self._commands = 0
+        self._log = self._nameless_log()
+
     def _sign_in(self, identity: Identity, mechanism: str) -> None:
+        legacy = self._site.settings.legacy
+        if legacy is not None:
+            identity = rights.widened(identity, legacy)
         self.identity = identity
         self._stream.read_ahead = READ_AHEAD
         self._on_signed_in(self)

@@ -53,6 +53,31 @@ def in_networks(address: str, networks: Iterable[Network]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Mailboxes:
+    """Addresses, and domains that stand for all of theirs; lower case."""
+
+    addresses: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class LegacySettings:
+    """What makes a site one for old devices.
+
+    ``networks``: where they are, judged by the address behind a load balancer. ``logins``: whose credentials are good
+    here, and nowhere else (``directory.preparation.login_key`` of each). ``senders``: what they may send as beside
+    their own addresses. ``recipients``: whom they may write to; None: anybody. ``plaintext``: they may sign in
+    without TLS.
+    """
+
+    networks: tuple[Network, ...]
+    logins: frozenset[str]
+    senders: Mailboxes = Mailboxes()
+    recipients: Mailboxes | None = None
+    plaintext: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One site. Sizes in octets, times in seconds.
 
@@ -61,7 +86,9 @@ class SiteSettings:
     ``certificate_signs_in``: a client whose certificate an account names is signed in without AUTH.
     ``proxy_from``: peers that must begin with a PROXY header; sites that share an address agree.
     ``disabled_extensions`` are EHLO keywords that are not offered; ``max_hold`` is how long a sender may have a
-    message held (FUTURERELEASE). ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for all.
+    message held (FUTURERELEASE). ``legacy``: it is for devices; ``foreign_logins``: keys of the logins that are good
+    at legacy sites only, so not here. ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for
+    all.
     """
 
     name: str
@@ -97,6 +124,8 @@ class SiteSettings:
     data_total_timeout: float = 3600.0
     disabled_extensions: tuple[str, ...] = ()
     max_hold: float = 2_592_000.0
+    legacy: LegacySettings | None = None
+    foreign_logins: frozenset[str] = frozenset()
 
     def mechanisms_of(self, *, implicit_tls: bool) -> tuple[str, ...]:
         """Those of a listener: submissions with implicit TLS, else submission."""

@@ -73,7 +73,9 @@ def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Director
 
 
 def _limits(settings: SiteSettings) -> Limits:
-    disabled = frozenset(settings.disabled_extensions)
+    disabled, legacy = frozenset(settings.disabled_extensions), settings.legacy
+    if legacy is not None:  # chunks are counted octets: no line end in them can be another
+        disabled |= {"CHUNKING"}
     if "CHUNKING" in disabled:  # what is BINARYMIME comes by BDAT only (RFC 3030 3)
         disabled |= {"BINARYMIME"}
     return Limits(
@@ -81,6 +83,8 @@ def _limits(settings: SiteSettings) -> Limits:
         content=settings.max_message_size,
         recipients=settings.max_recipients,
         hold=int(settings.max_hold),
+        normalise_line_ends=legacy is not None,
+        plaintext_sign_in=legacy is not None and legacy.plaintext,
         disabled=disabled,
     )
 
