@@ -83,6 +83,11 @@ class Admission(Generic[S]):
         self.strangers_turns = Turns(SHARE)
         self.idlers_turns = Turns(SHARE)
 
+    def end_turns(self) -> None:
+        """Nobody waits for a turn any more: the worker ends."""
+        self.strangers_turns.end()
+        self.idlers_turns.end()
+
     def is_stranger(self, session: S) -> bool:
         """Whether it came from a place where nobody signed in lately, and nobody has signed in yet."""
         return session in self._strangers
