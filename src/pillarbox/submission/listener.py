@@ -91,6 +91,7 @@ class Submission:
         self._draining = True
         for listener in self._listeners.values():
             await listener.stop()
+        self._admission.end_turns()
         for session in list(self._sessions):
             session.drain()
         tasks = list(self._sessions.values())
