@@ -107,7 +107,7 @@ attacks: setup  ## what an honest user notices of each attack; wants a quiet mac
 
 lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
-	$(COMPILE) --upgrade --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --upgrade --extra cluster --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
 	cd tests/fuzz && $(COMPILE:$(BIN)%=$(CURDIR)/$(BIN)%) --upgrade --output-file requirements.lock requirements.in
 
 clean:  ## remove what the other targets made
