@@ -10,6 +10,7 @@ from tests.support.certs import Authority
 from tests.support.clients import sample_message
 from tests.support.clock import FakeClock
 from tests.support.nameserver import NameServer
+from tests.support.postgres import Postgres, running_postgres
 
 from pillarbox.telemetry.events import configure
 
@@ -49,6 +50,13 @@ def nameserver() -> Iterator[NameServer]:
     """A name server on a free port of 127.0.0.1, without a record yet."""
     with NameServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A node of PostgreSQL for this run, started when first asked for; each test makes a database of its own."""
+    with running_postgres() as node:
+        yield node
 
 
 @pytest.fixture
