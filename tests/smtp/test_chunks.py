@@ -8,6 +8,7 @@ from pillarbox.smtp.events import (
     Body,
     Chunk,
     Content,
+    Defect,
     EndOfChunk,
     EndOfContent,
     Event,
@@ -52,6 +53,13 @@ def test_chunks_arrive_octet_by_octet_whatever_they_hold() -> None:
     assert carried(pair, Chunk(0, last=True), b"") == (b"", EndOfContent(5, frozenset(), eight_bit=True))
     pair.answer(OK)
     pair.exchange(Noop(), OK)
+
+
+def test_a_cr_at_the_very_end_is_bare_and_counted() -> None:
+    pair = opened(Mail(Mailbox("a", "example.org")))
+    assert carried(pair, Chunk(3), b"ab\r") == (b"ab", EndOfChunk(3))
+    pair.answer(OK)
+    assert carried(pair, Chunk(0, last=True), b"")[1] == EndOfContent(3, frozenset({Defect.BARE_CR}), eight_bit=False)
 
 
 def test_a_client_says_as_many_octets_as_its_chunk_announced_and_nothing_between() -> None:

@@ -65,9 +65,8 @@ def original_recipient(octets: bytes) -> str:
         return f"{kind.decode('ascii')};{decode_xtext(address)}"
     text = _HEX.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), address).decode("utf-8")
     text = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
-    if not text.isprintable():
+    if not text.isprintable():  # nor is a lone surrogate
         raise ValueError("an address of what is not printable")
-    text.encode("utf-8")  # a lone surrogate raises
     return f"utf-8;{text}"
 
 
