@@ -34,6 +34,11 @@ def test_the_name_is_optional_and_unescaped(message: bytes, login: str) -> None:
     assert OauthbearerServer().step(message) == Success(TokenCredentials(login, "t"), REFUSAL)
 
 
+def test_a_token_as_long_as_it_may_be_is_read() -> None:
+    step = OauthbearerServer().step(b"n,,\x01auth=Bearer " + b"t" * MAX_TOKEN + b"\x01\x01")
+    assert isinstance(step, Success)
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -74,6 +79,7 @@ def test_a_message_without_a_token_is_a_failure_that_has_its_error_document(mess
 def test_the_client_says_what_the_server_reads() -> None:
     client = OauthbearerClient("a,b=c@example.org", "to.ken")
     assert client.name == "OAUTHBEARER"
+    assert client.complete  # the server has nothing to prove
     assert OauthbearerServer().step(client.initial_response()) == Success(
         TokenCredentials("a,b=c@example.org", "to.ken"), REFUSAL
     )

@@ -193,6 +193,23 @@ def test_a_final_message_that_does_not_fit_is_a_failure_and_ends_it(message: byt
     assert isinstance(server.step(message), Failure)
 
 
+def test_there_is_one_proof_in_an_exchange() -> None:
+    client, server, secret = ScramClient("tim", "pencil", NONCE), ScramServer(), secret_of("pencil")
+    right = client.step(begun(server, client.initial_response(), secret))
+    wrong = right[: -len(GOOD)] + GOOD
+    assert server.step(wrong) == Disproved("tim")
+    assert isinstance(server.step(right), Failure)
+
+
+def test_what_is_as_long_as_it_may_be_is_read() -> None:
+    name = b"n" * MAX_NAME
+    step = ScramServer().step(b"n,,n=" + name + b",r=abc")
+    assert isinstance(step, SecretWanted) and step.authcid == name.decode()
+    head = b"n,,n=tim,r=abc,x="
+    assert isinstance(ScramServer().step(head.ljust(MAX_MESSAGE, b"x")), SecretWanted)
+    assert isinstance(ScramServer().step(head.ljust(MAX_MESSAGE + 1, b"x")), Failure)
+
+
 def test_words_after_the_signature_are_a_failure() -> None:
     client, server = ScramClient("tim", "pencil", NONCE), ScramServer()
     assert isinstance(spoken(client, server, secret_of("pencil")), Challenge)

@@ -9,6 +9,7 @@ from pillarbox.sasl.xoauth2 import Xoauth2Client
 def test_the_initial_response_has_user_and_token() -> None:
     client = Xoauth2Client("someuser@example.com", "vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg==")
     assert client.name == "XOAUTH2"
+    assert client.complete  # the server has nothing to prove
     assert client.initial_response() == (
         b"user=someuser@example.com\x01auth=Bearer vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg==\x01\x01"
     )
