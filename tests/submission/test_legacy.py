@@ -195,12 +195,14 @@ async def test_starttls_after_a_sign_in_without_it_forgets_who_signed_in(tmp_pat
 
 
 async def test_who_was_forgotten_has_a_strangers_time_and_commands_anew(tmp_path: Path) -> None:
-    site = {"unauthenticated_timeout": 1.0}
+    site = {"unauthenticated_timeout": 3.0}
     async with office(tmp_path, plaintext=True, site=site) as place, await device_session(place) as printer:
         for _ in range(60):  # more than a stranger may say
             await printer.command("NOOP", 250)
+        place.server.waited.seconds = 100.0  # longer than a stranger may take
         await printer.start_tls(place.context())
         await printer.command("EHLO device.example", 250)
+        await printer.command("NOOP", 250)
         assert await printer.expect(421) == ["4.4.2 Timeout, closing the connection"]
 
 
@@ -278,6 +280,14 @@ async def test_a_list_of_recipients_is_kept_to(tmp_path: Path) -> None:
             await printer.expect(250)
         ((envelope, _),) = place.server.intake.committed
         assert list(envelope.forward_paths) == ["Archive@Elsewhere.example", "anybody@EXAMPLE.org"]
+
+
+async def test_a_domain_that_is_called_postmaster_allows_no_postmaster_without_one(tmp_path: Path) -> None:
+    odd = Mailboxes(domains=frozenset({"postmaster"}))
+    async with office(tmp_path, plaintext=True, recipients=odd) as place, await device_session(place) as printer:
+        await printer.command(f"MAIL FROM:<{DEVICE}>", 250)
+        await printer.command("RCPT TO:<x@postmaster>", 250)
+        await printer.command("RCPT TO:<Postmaster>", 550)
 
 
 async def test_a_recipient_that_is_not_allowed_costs_no_quota(tmp_path: Path) -> None:

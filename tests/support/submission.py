@@ -140,8 +140,15 @@ class RecordingGuard:
 
 
 @dataclass
+class Wait:
+    """Time that passes without being waited for: ``seconds`` more than went by."""
+
+    seconds: float = 0.0
+
+
+@dataclass
 class Server:
-    """What is running, and everything behind it."""
+    """What is running, and everything behind it. ``waited``: how much later it is than the clock says."""
 
     role: Submission
     intake: KeepingIntake
@@ -151,6 +158,7 @@ class Server:
     site: SiteSettings
     submission: int
     submissions: int
+    waited: Wait
 
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.authority.ca))
@@ -176,12 +184,13 @@ async def submission(
     site = replace(site, **settings)  # type: ignore[arg-type]  # the fields' types are the caller's to keep
     intake, one_person, guard = KeepingIntake(), OnePersonDirectory(), RecordingGuard()
     loop = asyncio.get_running_loop()
-    services = Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time(), random=_counting())
+    waited = Wait()
+    services = Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time() + waited.seconds, random=_counting())
     role = Submission(services, ceiling=ceiling)
     role.apply(make_plans([site], {"local": people or one_person}))
     for address, sock in zip(addresses, sockets, strict=True):
         await role.listen(address, sock)
-    server = Server(role, intake, one_person, guard, authority, site, addresses[0].port, addresses[1].port)
+    server = Server(role, intake, one_person, guard, authority, site, addresses[0].port, addresses[1].port, waited)
     try:
         yield server
     finally:
