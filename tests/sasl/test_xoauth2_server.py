@@ -35,6 +35,12 @@ def test_anything_else_is_a_failure(response: bytes) -> None:
     assert isinstance(Xoauth2Server().step(response), Failure)
 
 
+def test_what_is_as_long_as_it_may_be_is_read() -> None:
+    user, token = "u" * MAX_NAME, "t" * MAX_TOKEN
+    response = f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
+    assert Xoauth2Server().step(response) == Success(TokenCredentials(user, token), REFUSAL)
+
+
 def test_credentials_show_neither_login_nor_token() -> None:
     assert "topsecret" not in repr(Success(TokenCredentials("tim", "topsecret")))
     assert "tim" not in repr(Success(TokenCredentials("tim", "topsecret")))
