@@ -57,12 +57,13 @@ def parts(report: Report) -> list[email.message.Message]:
     message = email.message_from_bytes(report.content, policy=policy.compat32)
     assert not message.defects
     assert message.get_content_type() == "multipart/report"
-    assert message.get_param("report-type") == "delivery-status"
-    found = message.get_payload()
-    assert isinstance(found, list)
-    assert len(found) in (2, 3)
-    assert all(isinstance(part, email.message.Message) for part in found)
-    return [part for part in found if isinstance(part, email.message.Message)]
+    payload = message.get_payload()
+    assert isinstance(payload, list)
+    assert len(payload) in (2, 3)
+    found = [part for part in payload if isinstance(part, email.message.Message)]
+    assert len(found) == len(payload)
+    assert message.get_param("report-type") == found[1].get_content_subtype()  # RFC 6522 3
+    return found
 
 
 def words(report: Report) -> str:

@@ -210,6 +210,7 @@ def _compose(
         raise ValueError("a report needs a reverse-path and a boundary")
     author = _showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}"
     returned, returned_type = _returned(envelope, header, full=report.full)
+    kind = "delivery-status" if report.status.isascii() else "global-delivery-status"
     top = (
         f"From: Mail Delivery System <{author}>\r\n"
         f"To: <{to}>\r\n"
@@ -218,14 +219,14 @@ def _compose(
         f"Message-ID: {message_id}\r\n"
         "Auto-Submitted: auto-replied\r\n"
         "MIME-Version: 1.0\r\n"
-        f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"\r\n'
+        f'Content-Type: multipart/report; report-type={kind};\r\n\tboundary="{boundary}"\r\n'
         "\r\n"
         "This is a delivery report in the form that mail programs show (RFC 3464).\r\n"
     )
     delimiter = f"\r\n--{boundary}".encode("ascii")
     parts = [
         _part("text/plain; charset=utf-8", report.text.replace("\n", "\r\n").encode()),
-        _part(f"message/{'' if report.status.isascii() else 'global-'}delivery-status", report.status.encode()),
+        _part(f"message/{kind}", report.status.encode()),
     ]
     if returned:  # RFC 6522 3: the third part is optional
         parts.append(_part(returned_type, returned))
