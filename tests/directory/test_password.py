@@ -1,6 +1,8 @@
 """password.py: hashes, and who waits for whom."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -115,6 +117,30 @@ async def test_a_known_place_never_waits_for_strangers(slow: tuple[Passwords, Sl
     assert sorted(hash_.running)[:KNOWN_THREADS] == [f"known {n}" for n in range(KNOWN_THREADS)]
     hash_.gate.release(1000)
     await asyncio.gather(*strangers, *known)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a niceness of its own")
+@pytest.mark.parametrize("forbidden", [False, True])
+async def test_strangers_are_hashed_in_a_thread_that_gives_way_where_it_may(
+    monkeypatch: pytest.MonkeyPatch, forbidden: bool
+) -> None:
+    niceness: dict[str, int] = {}
+
+    def verify(stored: str, password: str) -> bool:
+        niceness[password] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return True
+
+    def forbid(*_: int) -> None:
+        raise PermissionError("not in this sandbox")
+
+    if forbidden:
+        monkeypatch.setattr(os, "setpriority", forbid)
+    passwords = Passwords(CHEAP, verify)
+    for who, known_place in (("known", True), ("stranger", False)):
+        assert await passwords.verify("h", who, known_place=known_place)
+    passwords.close()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == {"known": ours, "stranger": ours if forbidden else min(ours + 10, 19)}
 
 
 async def test_the_strangers_line_has_an_end_and_opens_again(slow: tuple[Passwords, SlowHash]) -> None:
