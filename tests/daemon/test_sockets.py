@@ -68,6 +68,20 @@ def test_activated_sockets_are_matched_with_the_configured_addresses() -> None:
     sockets.close((adopted,))
 
 
+def test_an_activated_socket_on_a_wildcard_takes_nobodys_own_address() -> None:
+    wildcard, own = socket.socket(), socket.socket()
+    for listening in (wildcard, own):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    wildcard.bind(("", 0))
+    port = wildcard.getsockname()[1]
+    own.bind(("127.0.0.9", port))
+    devices, people = Address("127.0.0.9", port), Address("127.0.0.8", port)
+    adopted = sockets.adopt([wildcard.detach(), own.detach()], [devices, people])
+    assert adopted[devices].getsockname()[0] == "127.0.0.9"
+    assert adopted[people].getsockname()[0] != "127.0.0.9"
+    sockets.close((adopted,))
+
+
 def test_an_activated_socket_that_no_site_has_is_named() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]

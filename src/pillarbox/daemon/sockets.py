@@ -67,7 +67,8 @@ def adopt(descriptors: Iterable[int], addresses: Collection[Address]) -> Sockets
     adopted: Sockets = {}
     taken = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     try:
-        for listening in taken:
+        # a wildcard gets what is left: which socket a legacy site has must not hang on the order of systemd's
+        for listening in sorted(taken, key=lambda one: Address(*one.getsockname()[:2]) not in addresses):
             listening.setblocking(False)
             adopted[_address_of(listening, [a for a in addresses if a not in adopted])] = listening
         missing = [str(address) for address in addresses if address not in adopted]
