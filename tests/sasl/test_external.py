@@ -7,7 +7,9 @@ from pillarbox.sasl.external import ExternalServer
 from pillarbox.sasl.plain import MAX_NAME
 
 
-@pytest.mark.parametrize(("response", "authzid"), [(b"", ""), ("jörg".encode(), "jörg")])
+@pytest.mark.parametrize(
+    ("response", "authzid"), [(b"", ""), ("jörg".encode(), "jörg"), (b"a" * MAX_NAME, "a" * MAX_NAME)]
+)
 def test_the_response_is_who_to_act_as(response: bytes, authzid: str) -> None:
     server = ExternalServer()
     assert server.step(None) == Challenge(b"")

@@ -60,9 +60,16 @@ def test_a_malformed_password_is_a_failure_that_names_no_octet(password: bytes |
     assert step == Failure("LOGIN: the password is empty, too long, or not UTF-8 without NUL")
 
 
+def test_what_is_as_long_as_it_may_be_is_read() -> None:
+    server = LoginServer()
+    assert server.step(b"u" * MAX_NAME) == PASSWORD
+    assert yielded(server.step(b"p" * MAX_PASSWORD)) == ("", "u" * MAX_NAME, "p" * MAX_PASSWORD)
+
+
 def test_client_and_server_understand_each_other() -> None:
     client, server = LoginClient("jörg", "secret"), LoginServer()
     assert client.name == "LOGIN"
+    assert client.complete  # the server has nothing to prove
     assert client.initial_response() is None  # type: ignore[func-returns-value]  # that it is None is the test
     step = server.step(None)
     while isinstance(step, Challenge):

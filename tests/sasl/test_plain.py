@@ -28,6 +28,7 @@ def test_the_server_asks_with_an_empty_challenge_when_there_was_no_initial_respo
         (b"\0tim@example.org\0p w ", ("", "tim@example.org", "p w ")),
         (b"\0CN=Tim Test/O=ORG\0x", ("", "CN=Tim Test/O=ORG", "x")),
         ("\0jörg\0pässwörd\U0001f511".encode(), ("", "jörg", "pässwörd\U0001f511")),
+        (b"z" * MAX_NAME + b"\0u\0p", ("z" * MAX_NAME, "u", "p")),
         (b"\0" + b"u" * MAX_NAME + b"\0" + b"p" * MAX_PASSWORD, ("", "u" * MAX_NAME, "p" * MAX_PASSWORD)),
     ],
 )
@@ -72,6 +73,7 @@ def test_credentials_challenges_and_clients_show_no_secret() -> None:
 def test_the_client_says_what_the_server_reads() -> None:
     client = PlainClient("jörg", "pässwörd")
     assert client.name == "PLAIN"
+    assert client.complete  # the server has nothing to prove
     assert client.initial_response() == "\0jörg\0pässwörd".encode()
     assert read(client.initial_response()) == ("", "jörg", "pässwörd")
 
