@@ -112,7 +112,7 @@ async def test_sign_in_without_tls_is_taken_there_and_nowhere_else(tmp_path: Pat
     async with office(tmp_path, plaintext=True) as place:
         printer, offered = await greeted(place.legacy)
         async with printer:
-            assert "AUTH SCRAM-SHA-256 PLAIN LOGIN OAUTHBEARER XOAUTH2" in offered
+            assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in offered
             assert "STARTTLS" in offered
             await printer.sign_in(DEVICE, PASSWORDS[DEVICE])
             await send(printer, f"From: {DEVICE}\r\n\r\na scan\r\n.\r\n".encode(), DEVICE)
@@ -123,6 +123,17 @@ async def test_sign_in_without_tls_is_taken_there_and_nowhere_else(tmp_path: Pat
         ((envelope, content),) = place.server.intake.committed
         assert envelope.login == DEVICE
         assert re.search(rb"\r\n\tby print\.example\.org with ESMTPA\r\n", content)
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+async def test_a_token_is_not_taken_outside_tls_there_either(tmp_path: Path, mechanism: str) -> None:
+    async with office(tmp_path, plaintext=True) as place:
+        printer, _ = await greeted(place.legacy)
+        async with printer:
+            await printer.command(f"AUTH {mechanism} dG9rZW4=", 504)
+            await printer.start_tls(place.context())
+            (offer,) = (line for line in await printer.command("EHLO x", 250) if line.startswith("AUTH "))
+            assert mechanism in offer.split()
 
 
 async def test_without_the_word_none_a_legacy_site_wants_tls(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ class SiteTable(Table):
     certificate: FilePath = Field(description="The certificate with its chain, PEM.")
     key: FilePath = Field(description="The certificate's private key, PEM, not encrypted.")
     mechanisms: list[Mechanism] = Field(
-        ["PLAIN", "LOGIN"], min_length=1, description="SASL mechanisms offered, inside TLS only."
+        ["PLAIN", "LOGIN"], min_length=1, description="SASL mechanisms offered, inside TLS only but at a legacy site."
     )
     submission_mechanisms: list[Mechanism] | None = Field(
         None, min_length=1, description="Those of the submission listeners. Default: mechanisms."

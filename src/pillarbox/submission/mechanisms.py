@@ -1,14 +1,15 @@
 """Which SASL mechanisms a session is told of: those of its site and listener, less what could not work now.
 
-    offered(site, implicit_tls=True, certificate=stream.peer_certificate)
+    offered(site, implicit_tls=True, tls=True, certificate=stream.peer_certificate)
 
-Asked at each EHLO inside TLS. Mechanisms are announced before anyone is named, and a client that picks one that its
-account cannot use gets 535 and may ask for a new password. So SCRAM-SHA-256 is offered only while every account of
-the directory has a secret, tokens only where there is a key to check them, EXTERNAL only to whoever showed a
-certificate.
+Asked at each EHLO that may offer any: inside TLS, and at a legacy site that takes sign-in without. Mechanisms are
+announced before anyone is named, and a client that picks one that its account cannot use gets 535 and may ask for a
+new password. So SCRAM-SHA-256 is offered only while every account of the directory has a secret, tokens only where
+there is a key to check them and inside TLS, EXTERNAL only to whoever showed a certificate.
 
 STANDARDS
-    RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do).
+    RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do), RFC 6750 5.3 (a bearer
+    token is for TLS only).
 
 ERRORS
     None.
@@ -42,11 +43,17 @@ CONDITIONS: Mapping[str, Condition] = {
 }
 """What must hold, by mechanism; the others need nothing."""
 
+TLS_ONLY = frozenset({"OAUTHBEARER", "XOAUTH2"})
+"""Not even of a legacy site outside TLS: whoever reads a token is its owner, and at more servers than this one."""
 
-def offered(site: Site, *, implicit_tls: bool, certificate: Callable[[], bytes | None]) -> tuple[str, ...]:
-    """The names in the configured order. ``certificate`` gives the client's, verified by TLS, in DER; asked only when
+
+def offered(site: Site, *, implicit_tls: bool, tls: bool, certificate: Callable[[], bytes | None]) -> tuple[str, ...]:
+    """The names in the configured order. ``implicit_tls``: of which listener; ``tls``: whether the session is inside
+    TLS now. ``certificate`` gives the client's, verified by TLS, in DER; asked only when
     something depends on it."""
     configured = site.settings.mechanisms_of(implicit_tls=implicit_tls)
+    if not tls:
+        configured = tuple(name for name in configured if name not in TLS_ONLY)
     if CONDITIONS.keys().isdisjoint(configured):
         return configured
     shown = certificate() if "EXTERNAL" in configured else None

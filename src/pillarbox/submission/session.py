@@ -273,11 +273,11 @@ class Session:
     async def _on_hello(self, event: Hello) -> None:
         self._hello = event
         await self._end_transaction()
-        stream = self._stream
-        if self.identity is None and (stream.connection.tls or self._site.limits.plaintext_sign_in):
+        stream, tls = self._stream, self._stream.connection.tls
+        if self.identity is None and (tls or self._site.limits.plaintext_sign_in):
             implicit = self._plan.implicit_tls
             stream.connection.offer(
-                offered(self._site, implicit_tls=implicit, certificate=lambda: stream.peer_certificate)
+                offered(self._site, implicit_tls=implicit, tls=tls, certificate=lambda: stream.peer_certificate)
             )
         stream.send(stream.connection.hello_reply(self._site.settings.name, self._services.now()))
 
