@@ -33,6 +33,13 @@ from typing import Any, Protocol, TypeVar
 
 import apsw
 
+from pillarbox.store.errors import Closed as Closed
+from pillarbox.store.errors import Conflict as Conflict
+from pillarbox.store.errors import DiskFull as DiskFull
+from pillarbox.store.errors import SchemaTooNew as SchemaTooNew
+from pillarbox.store.errors import StoreError as StoreError
+from pillarbox.store.errors import TooOld as TooOld
+
 T = TypeVar("T")
 
 Database = apsw.Connection
@@ -57,32 +64,8 @@ _PRAGMAS = (
 )
 
 
-class StoreError(Exception):
-    """Base: the file could not be used; ``str()`` names it and says why."""
-
-
-class SchemaTooNew(StoreError):
-    """Written by a newer Pillarbox."""
-
-
-class TooOld(StoreError):
-    """The SQLite here has the WAL-reset bug."""
-
-
 class Corrupt(StoreError):
     """The file is damaged."""
-
-
-class DiskFull(StoreError):
-    """No room left."""
-
-
-class Conflict(StoreError):
-    """A constraint of the schema was not met."""
-
-
-class Closed(StoreError):
-    """The store was closed."""
 
 
 class StoreLike(Protocol):
