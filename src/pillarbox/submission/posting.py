@@ -38,7 +38,9 @@ class Posting:
 
     __slots__ = (
         "_admission",
+        "_hello",
         "_log",
+        "_origin",
         "_refusals",
         "_services",
         "_session_id",
@@ -65,6 +67,8 @@ class Posting:
         self.transaction: Transaction | None = None
         self.messages = 0
         self.fruitless = 0
+        self._hello: Hello | None = None
+        self._origin: Origin | None = None
         self._stream = stream
         self._site = site
         self._services = services
@@ -84,7 +88,6 @@ class Posting:
         now = services.now()
         terms = agree(parameters, now, settings.max_hold)
         await self.end_transaction()  # of one whose chunk was refused
-        stream = self._stream
         self.transaction = Transaction(
             identity=self.identity,
             reverse_path=reverse_path,
@@ -93,11 +96,19 @@ class Posting:
             queue_id=queue_id(now, services.random(10)),
             now=now,
             site=settings,
-            origin=Origin(self._session_id, hello.argument, hello.esmtp, stream.peer[0], stream.tls_facts),
+            origin=self._origin_of(hello),
             intake=services.intake,
         )
         self._log.debug("transaction.opened", queue_id=self.transaction.queue_id, reverse_path=reverse_path)
-        stream.send(replies.SENDER_OK)
+        self._stream.send(replies.SENDER_OK)
+
+    def _origin_of(self, hello: Hello) -> Origin:
+        """The same for all messages behind one EHLO, so made once: whoever begins TLS has to sign in anew."""
+        if self._origin is None or self._hello is not hello:
+            stream = self._stream
+            self._origin = Origin(self._session_id, hello.argument, hello.esmtp, stream.peer[0], stream.tls_facts)
+            self._hello = hello
+        return self._origin
 
     async def rcpt(self, event: Rcpt) -> None:
         """RCPT: one more recipient, within the message's number and the hour's quota."""
