@@ -71,8 +71,8 @@ have limits of their own. NOOP, RSET and HELP in an endless row end here."""
 PATIENT_COMMANDS = 32
 """Commands without a sign-in or a message after which a session shares its time with others like it."""
 
-TURN = 64
-"""Commands after which a session that has more in its buffer lets the others have their turn."""
+COMMANDS_IN_A_ROW = 64
+"""After as many a session that has more in its buffer lets the others run. Who pays for a step is turns.py's."""
 
 
 class Session:
@@ -229,7 +229,7 @@ class Session:
         stream = self._stream
         self._commands += 1
         self._check_number()
-        if self._commands % TURN == 0:
+        if self._commands % COMMANDS_IN_A_ROW == 0:
             await asyncio.sleep(0)
         posting = self._posting
         if posting is None:
