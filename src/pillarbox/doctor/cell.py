@@ -1,0 +1,199 @@
+"""Whether a PostgreSQL cell keeps the promise of a 250: a quorum of machines has what COMMIT confirmed.
+
+    facts = await look(store.read, "cell a")           # one round trip
+    for finding in judge(facts, durability="quorum", now=time.time()): ...
+
+What the promise rests on: fsync and full_page_writes, a primary that waits for standbys (synchronous_standby_names,
+as Patroni's synchronous_mode sets it), enough of them connected to confirm, a clock that agrees with ours. A cell
+that is weaker is an ERROR, with the setting to change; ``durability = "local"`` says in so many words that one
+machine's disk is enough, and then standbys are only a WARNING. That its own disk does not lie is nobody's to waive.
+
+STANDARDS
+    PostgreSQL 15 and newer: synchronous_standby_names, pg_stat_replication.
+
+ERRORS
+    ``look`` raises what the store raises; ``judge`` raises nothing.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pillarbox.doctor.report import Finding, Severity
+
+Durability = Literal["quorum", "local"]
+
+OLDEST_SERVER = 15
+CLOCK_WARNING = 2.0
+"""Seconds between its clock and ours from which on due times are noticeably wrong."""
+CLOCK_ERROR = 15.0
+"""Half of the time after which a worker without a heartbeat loses its leases."""
+
+Reader = Callable[..., Awaitable[list[list[tuple[Any, ...]]]]]
+"""Store.read: statements with their values; the rows of each."""
+
+_SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
+_NAMES = ("fsync", "full_page_writes", "synchronous_standby_names", "server_version_num", "server_encoding")
+_STATE = (
+    "SELECT pg_is_in_recovery(), extract(epoch FROM clock_timestamp())::float8, "
+    "(SELECT system_identifier FROM pg_control_system())"
+)
+_STANDBYS = "SELECT application_name, coalesce(state, ''), coalesce(sync_state, '') FROM pg_stat_replication"
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """One that is connected. ``sync_state``: "quorum", "sync", "potential", "async"; "" when we may not see it."""
+
+    name: str
+    state: str
+    sync_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one cell says of itself. ``clock``: its time, seconds since the epoch; ``system``: the cluster's own
+    identifier, the same on all of its servers."""
+
+    cell: str
+    settings: dict[str, str]
+    in_recovery: bool
+    clock: float
+    system: int
+    standbys: tuple[Standby, ...]
+
+
+async def look(read: Reader, cell: str) -> Facts:
+    """Asks the server that the DSN leads to."""
+    settings, state, standbys = await read((_SETTINGS, (list(_NAMES),)), (_STATE, ()), (_STANDBYS, ()))
+    in_recovery, clock, system = state[0]
+    return Facts(cell, dict(settings), in_recovery, clock, system, tuple([Standby(*row) for row in standbys]))
+
+
+def judge(facts: Facts, *, durability: Durability, now: float) -> list[Finding]:
+    """Everything that is weaker than promised, or one OK that says what a 250 means here."""
+    found = [*_server(facts), *_disk(facts), *_copies(facts, durability), *_clock(facts, now)]
+    return found or [_finding(facts, Severity.OK, _promise(facts.settings.get("synchronous_standby_names", "")))]
+
+
+def same_cluster(cells: list[Facts]) -> list[Finding]:
+    """Cells that are one cluster under two names: what one of them loses, the other has lost as well."""
+    found, seen = [], dict[int, str]()
+    for facts in cells:
+        if (other := seen.setdefault(facts.system, facts.cell)) != facts.cell:
+            found.append(
+                _finding(
+                    facts,
+                    Severity.ERROR,
+                    f"is the same PostgreSQL cluster as {other}",
+                    "give each cell a cluster of its own, or leave one of them out",
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For whom a primary waits: ``confirmations`` of the standbys in ``names`` (empty: of any)."""
+
+    confirmations: int
+    names: tuple[str, ...]
+
+
+def waiting(names: str) -> Waiting | None:
+    """``synchronous_standby_names`` read; None: it waits for nobody. Raises ValueError for what the server itself
+    would not take."""
+    text = names.strip()
+    if not text:
+        return None
+    match = _LIST.fullmatch(text)
+    if match is None:
+        raise ValueError(f"synchronous_standby_names is {names!r}")
+    count, inside = (int(match["count"]), match["inside"]) if match["count"] else (1, text)
+    listed = tuple([name.strip().strip('"') for name in inside.split(",")])
+    return Waiting(count, () if "*" in listed else listed)
+
+
+_LIST = re.compile(r"(?:(?:ANY|FIRST)?\s*(?P<count>\d+)\s*\((?P<inside>[^()]*)\)|[^()]+)", re.IGNORECASE)
+
+
+def _server(facts: Facts) -> Iterator[Finding]:
+    version = int(facts.settings.get("server_version_num", "0")) // 10_000
+    if version < OLDEST_SERVER:
+        yield _finding(
+            facts, Severity.ERROR, f"PostgreSQL {version}", f"upgrade it: {OLDEST_SERVER} or newer is needed"
+        )
+    if facts.in_recovery:
+        yield _finding(
+            facts,
+            Severity.ERROR,
+            "a standby, which takes no mail",
+            "name all hosts of the cell in its dsn: the primary among them is found",
+        )
+    if (encoding := facts.settings.get("server_encoding", "")) != "UTF8":
+        yield _finding(
+            facts, Severity.ERROR, f"the database's encoding is {encoding}", "create it with ENCODING 'UTF8'"
+        )
+
+
+def _disk(facts: Facts) -> Iterator[Finding]:
+    for name, danger in (
+        ("fsync", "a crash of the machine loses mail that was accepted"),
+        ("full_page_writes", "a crash of the machine may damage the tables"),
+    ):
+        if facts.settings.get(name) != "on":
+            yield _finding(facts, Severity.ERROR, f"{name} is off: {danger}", f"set {name} = on")
+
+
+def _copies(facts: Facts, durability: Durability) -> Iterator[Finding]:
+    if facts.in_recovery:
+        return
+    severity = Severity.ERROR if durability == "quorum" else Severity.WARNING
+    wanted = waiting(facts.settings.get("synchronous_standby_names", ""))
+    if wanted is None:
+        yield _finding(
+            facts,
+            severity,
+            "no standby confirms a commit: when this machine's disk is lost, mail that was accepted is lost",
+            'set synchronous_mode: quorum and synchronous_mode_strict: true in Patroni, or say durability = "local"'
+            if durability == "quorum"
+            else "",
+        )
+        return
+    known = [standby for standby in facts.standbys if standby.sync_state]
+    if facts.standbys and not known:
+        yield _finding(
+            facts, Severity.WARNING, "we may not see its standbys", "GRANT pg_read_all_stats to the role of the check"
+        )
+        return
+    ready = [one for one in known if one.state == "streaming" and one.sync_state in ("quorum", "sync")]
+    if len(ready) < wanted.confirmations:
+        yield _finding(
+            facts,
+            Severity.ERROR,
+            f"commits wait for {wanted.confirmations} standbys and {len(ready)} can confirm: MAIL is answered 451",
+            "bring the standbys back (patronictl list)",
+        )
+
+
+def _clock(facts: Facts, now: float) -> Iterator[Finding]:
+    skew = abs(facts.clock - now)
+    if skew >= CLOCK_WARNING:
+        yield _finding(
+            facts,
+            Severity.ERROR if skew >= CLOCK_ERROR else Severity.WARNING,
+            f"its clock and ours are {skew:.0f} s apart",
+            "synchronise both (chrony or systemd-timesyncd)",
+        )
+
+
+def _promise(names: str) -> str:
+    wanted = waiting(names)
+    if wanted is None:
+        return "a 250 means: on this server's disk"
+    return f"a 250 means: on the disks of {wanted.confirmations + 1} machines"
+
+
+def _finding(facts: Facts, severity: Severity, message: str, advice: str = "") -> Finding:
+    return Finding(severity, f"cell {facts.cell}", message, advice, blocks=severity is Severity.ERROR)
