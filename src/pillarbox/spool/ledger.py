@@ -5,21 +5,10 @@ from functools import partial
 
 from pillarbox.spool.base import Depth, Filter, LeaseLost, NewMessage, QueuedMessage, UnknownQueueId
 from pillarbox.spool.due import Lane
+from pillarbox.spool.meaning import HOLD, PAGE, RELEASE, RETRY, Change
 from pillarbox.spool.owner import Owner
 from pillarbox.spool.rows import add_messages, content_file_of, remove
-from pillarbox.spool.verbs import (
-    HOLD,
-    PAGE,
-    RELEASE,
-    RETRY,
-    Change,
-    Found,
-    change,
-    count,
-    find,
-    load,
-    number_of,
-)
+from pillarbox.spool.verbs import Found, change, count, find, load, number_of
 from pillarbox.store.sqlite import Database
 
 _COUNTED_FOR = 20

@@ -10,10 +10,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from pillarbox.message.envelope import Envelope
-from pillarbox.spool.base import Deferred, Delivered, Failed, NewMessage, QueueIdTaken, Recipient, Settlement, State
+from pillarbox.spool.base import NewMessage, QueueIdTaken, Recipient, Settlement, State
 from pillarbox.spool.due import Lane, rank
 from pillarbox.spool.schema import (
-    GONE,
     INSERT_CONTENT,
     INSERT_MESSAGE,
     INSERT_RECIPIENT,
@@ -24,6 +23,7 @@ from pillarbox.spool.schema import (
     message_row,
     recipient_from_row,
 )
+from pillarbox.spool.settling import Known, is_carried_out, plan
 from pillarbox.store.sqlite import Database
 
 Held = Mapping[int, AbstractSet[int]]
@@ -213,82 +213,55 @@ class Settled(NamedTuple):
     content_file: str | None
 
 
+_KNOWN = "SELECT r.key, r.state, r.due_at, r.domain, r.delay_warned FROM recipient r WHERE r.number = ?"
+
+
+def _known(db: Database, number: int) -> dict[int, Known]:
+    rows = db.execute(_KNOWN, (number,))
+    return {key: Known(state, due_at, domain, bool(warned)) for key, state, due_at, domain, warned in rows}
+
+
 def is_settled(db: Database, settlement: Settlement) -> bool:
     """Whether the tables say what the settlement says: it was carried out before."""
-    waiting = {
-        key: (state, due_at)
-        for key, state, due_at in db.execute(
-            "SELECT r.key, r.state, r.due_at FROM message m JOIN recipient r ON r.number = m.number "
-            "WHERE m.queue_id = ? AND r.state != 'gone'",
-            (settlement.queue_id,),
-        )
-    }
-    return all(
-        waiting.get(key) == (State.DUE, outcome.due_at)
-        if isinstance(outcome, Deferred)
-        else waiting.get(key, (State.DEAD, 0.0))[0] == State.DEAD
-        for key, outcome in settlement.outcomes.items()
-    )
+    number = db.execute("SELECT number FROM message WHERE queue_id = ?", (settlement.queue_id,)).get
+    return is_carried_out(settlement, {} if number is None else _known(db, number))
 
 
 def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[int]) -> Settled:
-    """Outcomes and new messages. A recipient that is gone stays as it is; messages are added only while something
-    that they tell of (a recipient that leaves, a warning) was still untold, so that a repetition doubles nothing."""
+    """Outcomes and new messages, as settling.plan says."""
     row = db.execute(
         "SELECT number, is_bounce, content_file, priority FROM message WHERE queue_id = ?", (settlement.queue_id,)
     ).fetchone()
     if row is None:
         return Settled([], False, None)
     number, is_bounce, content_file, priority = row
-    known = {
-        key: (state, domain, warned)
-        for key, state, domain, warned in db.execute(
-            "SELECT key, state, domain, delay_warned FROM recipient WHERE number = ?", (number,)
-        )
-    }
-    open_keys = {key for key, (state, _, _) in known.items() if state != GONE}
-    final = {key for key, outcome in settlement.outcomes.items() if not isinstance(outcome, Deferred)}
-    untold = {key for key in settlement.warned & open_keys if not known[key][2]}
-    untold |= {key for key in final & open_keys if known[key][0] != State.DEAD}
-    tells = settlement.warned or final
-    due: list[tuple[Lane, float]] = []
-    leaving = set()
-    for key, outcome in settlement.outcomes.items():
-        if key in open_keys:
-            if isinstance(outcome, Delivered) or (isinstance(outcome, Failed) and not is_bounce):
-                leaving.add(key)
-            else:
-                _postpone(db, number, key, outcome, now)
-                if isinstance(outcome, Deferred):
-                    due.append(((known[key][1], priority), outcome.due_at))
-    for key in settlement.warned & open_keys:
-        db.execute("UPDATE recipient SET delay_warned = 1 WHERE number = ? AND key = ?", (number, key))
-    if untold or not tells:
-        due += add_messages(db, settlement.messages, now, numbers)
-    if leaving != open_keys or not open_keys:
-        db.executemany(
-            "UPDATE recipient SET state = 'gone', last_attempt_at = ? WHERE number = ? AND key = ?",
-            ((now, number, key) for key in leaving),
-        )
-        return Settled(due, False, None)
-    remove(db, number)
-    return Settled(due, True, content_file)
-
-
-def _postpone(db: Database, number: int, key: int, outcome: Deferred | Failed | Delivered, now: float) -> None:
-    """The next attempt's time; or DEAD for a bounce that failed."""
-    if isinstance(outcome, Deferred):
+    known = _known(db, number)
+    made = plan(settlement, known, is_bounce=bool(is_bounce))
+    for key, deferred in made.postponed.items():
         db.execute(
             "UPDATE recipient SET state = 'due', due_at = ?, attempts = attempts + 1, last_reply = ?, "
             "last_attempt_at = ? WHERE number = ? AND key = ?",
-            (outcome.due_at, outcome.reason, now, number, key),
+            (deferred.due_at, deferred.reason, now, number, key),
         )
-    elif isinstance(outcome, Failed):
+    for key, failed in made.dead.items():
         db.execute(
             "UPDATE recipient SET state = 'dead', attempts = attempts + 1, last_reply = ?, last_attempt_at = ? "
             "WHERE number = ? AND key = ?",
-            (outcome.reason, now, number, key),
+            (failed.reason, now, number, key),
         )
+    for key in made.warned:
+        db.execute("UPDATE recipient SET delay_warned = 1 WHERE number = ? AND key = ?", (number, key))
+    due = [((known[key].domain, priority), deferred.due_at) for key, deferred in made.postponed.items()]
+    if made.messages:
+        due += add_messages(db, settlement.messages, now, numbers)
+    if made.finished:
+        remove(db, number)
+        return Settled(due, True, content_file)
+    db.executemany(
+        "UPDATE recipient SET state = 'gone', last_attempt_at = ? WHERE number = ? AND key = ?",
+        ((now, number, key) for key in made.leaving),
+    )
+    return Settled(due, False, None)
 
 
 def add_messages(

@@ -34,8 +34,8 @@ from pillarbox.spool.base import (
 )
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.lending import EmbeddedOutbox
+from pillarbox.spool.meaning import HOLD, RELEASE, RETRY, Change
 from pillarbox.spool.part import file_name
-from pillarbox.spool.verbs import HOLD, RELEASE, RETRY, Change
 from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
 from pillarbox.store.sqlite import DiskFull, StoreError
 

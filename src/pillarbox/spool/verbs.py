@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Filter, Recipient, State
 from pillarbox.spool.due import Lane
+from pillarbox.spool.meaning import Change, pattern
 from pillarbox.spool.rows import Held
 from pillarbox.spool.schema import (
     GONE,
@@ -19,9 +20,6 @@ from pillarbox.spool.schema import (
 )
 from pillarbox.store.sqlite import Database
 
-PAGE = 500
-"""Messages that one verb changes in one transaction."""
-
 
 class Found(NamedTuple):
     """A message with its recipients that are not gone."""
@@ -29,12 +27,6 @@ class Found(NamedTuple):
     number: int
     envelope: Envelope
     recipients: tuple[Recipient, ...]
-
-
-def pattern(text: str) -> str:
-    """A LIKE pattern (ESCAPE backslash) for text with ``*`` as a wildcard."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%")
 
 
 _FUTURE = "r.attempts = 0 AND m.hold_until > ? AND r.due_at >= m.hold_until"
@@ -117,22 +109,6 @@ def number_of(db: Database, queue_id: str) -> int | None:
     row = db.execute("SELECT number FROM message WHERE queue_id = ?", (queue_id,)).fetchone()
     return None if row is None else int(row[0])
 
-
-class Change(NamedTuple):
-    """What a verb does to recipients in one of ``states``: the new state, and due now or when it was.
-
-    ``early``: also ahead of the time that a sender asked for.
-    """
-
-    states: Sequence[State]
-    state: State
-    due_now: bool
-    early: bool = False
-
-
-HOLD = Change((State.DUE,), State.HELD, False)
-RELEASE = Change((State.HELD, State.DEAD), State.DUE, True)
-RETRY = Change((State.DUE,), State.DUE, True)
 
 _UPDATE = "UPDATE recipient SET state = ?, due_at = ? WHERE number = ? AND key = ?"
 
