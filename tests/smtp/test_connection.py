@@ -348,6 +348,43 @@ def test_errors_keep_passwords_out_of_the_log() -> None:
     assert caught.value.octets == b"MAIL FROM:<a@example.org>"
 
 
+def refused(connection: Connection, line: bytes) -> RemoteProtocolError:
+    """What is wrong with a line, whose reply is then sent."""
+    connection.receive_data(line + b"\r\n")
+    with pytest.raises(RemoteProtocolError) as caught:
+        connection.next_event()
+    assert caught.value.reply_hint is not None
+    connection.send(caught.value.reply_hint)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "line", [b"AUTH PLAIN c2VjcmV0!", b"auth plain c2VjcmV0!", b" AUTH c2VjcmV0", b"AUTH PLAIN " + b"c2Vj" * 4000]
+)
+def test_a_broken_line_of_auth_is_named_in_the_log_and_what_follows_is_not(line: bytes) -> None:
+    connection = server(authenticated=False)
+    connection.receive_data(b"EHLO x\r\n")
+    connection.next_event()
+    connection.send(OK)
+    assert refused(connection, b"FOO").octets == b"FOO"
+    assert refused(connection, line).octets == b"AUTH"
+    assert refused(connection, b"c2VjcmV0").octets == b""
+
+
+def test_a_handshake_ends_the_silence_of_the_log_and_the_row_of_errors() -> None:
+    connection = server(tls=False, authenticated=False, limits=Limits(bad_commands=3))
+    assert refused(connection, b"AUTH PLAIN c2VjcmV0").octets == b"AUTH"
+    assert not refused(connection, b"FOO").fatal
+    connection.receive_data(b"STARTTLS\r\n")
+    connection.next_event()
+    connection.send(Reply(220, ("Ready",), "2.0.0"))
+    connection.start_tls()
+    for line in (b"FOO", b"BAR"):
+        error = refused(connection, line)
+        assert error.octets == line and not error.fatal
+    assert refused(connection, b"BAZ").fatal
+
+
 def test_a_sign_in_that_succeeds_ends_the_silence_of_the_log() -> None:
     connection = server(authenticated=False)
     connection.receive_data(b"EHLO x\r\nAUTH PLAIN c2VjcmV0\r\nFOO\r\n")
