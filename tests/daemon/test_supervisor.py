@@ -147,7 +147,7 @@ async def test_a_bad_configuration_is_refused_whole_and_the_old_one_stays(superv
     await supervised.until_each("drain_time", 5.0)
 
 
-async def test_keys_that_need_a_restart_are_named(supervised: Supervised) -> None:
+async def test_changes_that_need_a_restart_are_named(supervised: Supervised) -> None:
     supervised.start()
     await supervised.until("server.ready")
     (other,) = free_ports(1)
@@ -159,11 +159,14 @@ async def test_keys_that_need_a_restart_are_named(supervised: Supervised) -> Non
     )
     with pytest.raises(RemoteError) as caught:
         await supervised.ask("reload")
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
-        "server.submission_workers",
-        "site.submission",
-        "site.submissions",
+    lines = str(caught.value).splitlines()
+    assert [line.partition(";")[0] for line in lines] == [
+        "server.submission_workers: 2 is in force, 1 is in the file",
+        f'site "mail.example.org": 127.0.0.1:{other} (submissions) is new',
+        f'site "mail.example.org": 127.0.0.1:{supervised.port} (submission) is gone',
     ]
+    assert {line.partition(";")[2] for line in lines} == {" it needs a restart: systemctl restart pillarbox"}
+    assert await supervised.ask("pending") == lines
 
 
 async def test_drain_over_the_control_socket_ends_it_like_sigterm(supervised: Supervised) -> None:

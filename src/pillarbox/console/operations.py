@@ -139,6 +139,11 @@ class Operations:
         answer: dict[str, Any] = await self._ask("reload")
         return answer
 
+    async def pending(self) -> list[str]:
+        """What in the file needs a restart by now, one line each."""
+        answer: list[str] = await self._ask("pending")
+        return answer
+
     async def sessions(self) -> list[dict[str, Any]]:
         """The submission workers' sessions."""
         answer: list[dict[str, Any]] = await self._ask("sessions")

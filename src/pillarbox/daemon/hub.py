@@ -3,6 +3,7 @@
 To operators (control.sock, 0660):
     status      None -> {version, pid, since, config, reloaded_at, ready, processes: [...], spool: {...} or None}
     reload      None -> {processes: number}     raises ReloadRefused with all mistakes; the old settings stay
+    pending     None -> [line]                  what in the file needs a restart by now; nothing when it has mistakes
     drain       None -> None                    graceful stop, as SIGTERM
     sessions    None -> [{worker, ...}]         of all submission workers
     metrics     None -> text                    what the Prometheus endpoint shows
@@ -14,7 +15,7 @@ To our roles (hub.sock):
     report      {counters, status}              note, each second
 
 A reload is in two phases: every role is given the text and prepares it (certificates and all); only when none
-refused, all are told to commit. Keys that need a restart refuse the reload by name.
+refused, all are told to commit. Changes that need a restart refuse the reload, each by name.
 
 ERRORS
     ReloadRefused, NotRunning (a process that is needed is away) cross the channel by name.
@@ -43,6 +44,7 @@ from pillarbox.daemon import paths
 from pillarbox.daemon.audit import audit
 from pillarbox.daemon.metrics import Endpoint, Totals
 from pillarbox.daemon.notify import notify, notify_reloading
+from pillarbox.daemon.restart import changes_that_need_a_restart
 from pillarbox.submission.settings import Address
 from pillarbox.telemetry import counters
 from pillarbox.telemetry.events import get_logger
@@ -78,7 +80,8 @@ class Process:
 
 
 class Hub:
-    """See the module's text. ``on_change`` is called when a process became ready or left."""
+    """See the module's text. ``on_change`` is called when a process became ready or left; ``units``: each role is a
+    unit of its own."""
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Hub:
         on_drain: Callable[[], None] | None = None,
         on_change: Callable[[], None] = lambda: None,
         operator_group: int = -1,
+        units: bool = False,
     ) -> None:
         self.settings = settings
         self.totals = Totals()
@@ -99,6 +103,7 @@ class Hub:
         self._on_drain = on_drain or self._drain_roles
         self._on_change = on_change
         self._operator_group = operator_group
+        self._units = units
         self._since = time.time()
         self._reloaded_at: float | None = None
         self._servers: list[ChannelServer] = []
@@ -169,9 +174,9 @@ class Hub:
             settings = await asyncio.to_thread(self._load)
         except ConfigError as error:
             raise ReloadRefused(str(error)) from None
-        fixed = keys_that_need_a_restart(self.settings, settings)
+        fixed = changes_that_need_a_restart(self.settings, settings, units=self._units)
         if fixed:
-            raise ReloadRefused("\n".join(f"{key}: a change of it needs a restart" for key in fixed))
+            raise ReloadRefused("\n".join(fixed))
         processes = list(self.processes.values())
         answers = await asyncio.gather(*(self._prepare(process, settings.text) for process in processes))
         refusals = [reason for reason in answers if reason is not None]
@@ -216,6 +221,7 @@ class Hub:
         own: dict[str, Any] = {
             "status": self._status,
             "reload": self._reload_asked,
+            "pending": self._pending,
             "drain": self._drain,
             "sessions": self._sessions,
             "metrics": lambda _channel, _body: self._endpoint.text(),
@@ -232,6 +238,13 @@ class Hub:
 
     async def _reload_asked(self, _channel: UnixChannel, _body: Any) -> dict[str, Any]:
         return {"processes": await self.reload()}
+
+    async def _pending(self, _channel: UnixChannel, _body: Any) -> list[str]:
+        try:
+            settings = await asyncio.to_thread(self._load)
+        except ConfigError:
+            return []
+        return changes_that_need_a_restart(self.settings, settings, units=self._units)
 
     def _drain(self, _channel: UnixChannel, _body: Any) -> None:
         log.info("drain.requested")
@@ -336,22 +349,6 @@ class Hub:
     def _rows(self) -> list[counters.Row]:
         self.totals.put(("hub", os.getpid()), counters.snapshot())
         return self.totals.rows()
-
-
-def keys_that_need_a_restart(old: Settings, new: Settings) -> list[str]:
-    """The keys that differ and that a running daemon cannot change."""
-    server = ("data_directory", "run_directory", "user", "run_as_root", "submission_workers", "delivery_workers")
-    changed = [f"server.{key}" for key in server if getattr(old.server, key) != getattr(new.server, key)]
-    if old.spool != new.spool and old.server.data_directory == new.server.data_directory:
-        changed.append("spool")
-    for kind in ("submission", "submissions"):
-        if _addresses(old, kind) != _addresses(new, kind):
-            changed.append(f"site.{kind}")
-    return changed
-
-
-def _addresses(settings: Settings, kind: str) -> set[Address]:
-    return {address for site in settings.sites for address in getattr(site, kind)}
 
 
 def all_addresses(settings: Settings) -> list[Address]:

@@ -70,7 +70,7 @@ class SpoolRole:
         return partial(self._take, settings)
 
     def _take(self, settings: Settings) -> None:
-        """Password hashing and the guard; all else needs a restart (hub.keys_that_need_a_restart)."""
+        """Password hashing and the guard; all else needs a restart (daemon.restart)."""
         if self._storehouse is not None:
             self._storehouse.apply(settings)
             self._operator.update(self._storehouse.for_operator())

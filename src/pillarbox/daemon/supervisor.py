@@ -104,6 +104,7 @@ class Supervisor:
             on_drain=self._end if sockets is not None else None,
             on_change=self._stirred.set,
             operator_group=_operator_group(),
+            units=sockets is None,
         )
 
     async def run(self) -> int:
