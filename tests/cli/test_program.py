@@ -155,6 +155,20 @@ def test_check_of_a_key_of_another_certificate(run: Run, site: Path, authority: 
     assert "does not belong to the certificate" in done.out
 
 
+def test_check_without_a_daemon_misses_the_accounts_of_devices(run: Run, site: Path) -> None:
+    legacy = '[site.legacy]\nnetworks = ["127.0.0.0/8"]\nlogins = ["printer", "plotter"]\n'
+    site.write_text(site.read_text().replace("[[route]]", f"{legacy}[[route]]"))
+    words = 'site mail.example.org: there is no account "{}", which its devices sign in with'
+    found = run("check", "--no-ports", "-c", site)
+    assert words.format("printer") in found.out, found.out
+    assert not (site.parent / "data").exists()  # it looks, and makes nothing
+    made = ("user", "add", "printer", "--address", "p@example.org", "--password-stdin", "-c", site)
+    assert run(*made, stdin="correct horse\n").code == 0
+    found = run("check", "--no-ports", "-c", site)
+    assert words.format("printer") not in found.out
+    assert words.format("plotter") in found.out
+
+
 def test_check_relay_walks_a_next_hop_that_is_away(run: Run, site: Path) -> None:
     done = run("check", "-c", site, "--relay", "127.0.0.1:1")
     assert done.code == 1

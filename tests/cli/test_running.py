@@ -43,3 +43,19 @@ def test_a_bad_new_configuration_is_refused_whole_with_its_lines(run: Run, daemo
     assert "colour: unknown key in [delivery]" in refused.err
     daemon.config.write_text(good)
     assert run("reload", "-c", daemon.config).code == 0
+
+
+def test_check_beside_a_running_daemon_notes_what_needs_a_restart(run: Run, daemon: RunningDaemon) -> None:
+    good = daemon.config.read_text()
+    certificate = next(line for line in good.splitlines() if line.startswith("certificate"))
+    key = next(line for line in good.splitlines() if line.startswith("key"))
+    second = f'[[site]]\nname = "print.example.org"\nsubmission = ["127.0.0.1:2525"]\n{certificate}\n{key}\n'
+    daemon.config.write_text(good + second)
+    line = 'site "print.example.org": 127.0.0.1:2525 (submission) is new; it needs a restart: systemctl restart'
+    checked = run("check", "-c", daemon.config)
+    assert (checked.code, line in checked.out) == (0, True), checked.out
+    refused = run("reload", "-c", daemon.config)
+    assert (refused.code, line in refused.err) == (1, True), refused.err
+    elsewhere = daemon.config.with_name("other.toml")
+    elsewhere.write_text(daemon.config.read_text())
+    assert line not in run("check", "-c", elsewhere).out

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pillarbox.cli.configuration import find, operations, run
@@ -62,7 +63,8 @@ def check(
         findings.append(Finding(Severity.NOTE, "daemon", "it runs, so its ports were not tried"))
     findings += check_files(settings, ports=ports and not running)
     if running:
-        findings += run(_look_at_accounts(settings))
+        findings += run(_look_at_what_waits_for_a_restart(settings))
+    findings += run(_look_at_accounts(settings, running=running))
     if relay is not None:
         findings += run(_walk(settings, relay, sender, recipient))
     elif sender is not None or recipient is not None:
@@ -78,12 +80,26 @@ def _announces_scram(settings: Settings) -> bool:
     )
 
 
-async def _look_at_accounts(settings: Settings) -> list[Finding]:
-    """What the settings want of the accounts."""
+async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]:
+    """What `pillarbox reload` would refuse; of another file than the daemon's nothing is known."""
+    try:
+        async with operations(settings) as verbs:
+            if (await verbs.status())["config"] != str(settings.path.resolve()):
+                return []
+            lines = await verbs.pending()
+    except CommandError:
+        return []
+    return [Finding(Severity.NOTE, "reload", line) for line in lines]
+
+
+async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Finding]:
+    """What the settings want of the accounts; without a daemon its files are asked, if there are any yet."""
     scram = _announces_scram(settings)
     legacy = [site for site in settings.sites if site.legacy is not None]
     if not scram and not legacy:
         return []
+    if not running and not _are_there(settings.server.data_directory / "accounts.db"):
+        return [finding for site in legacy for finding in _devices(site, ())]
     try:
         async with operations(settings) as verbs:
             users = await verbs.list_users()
@@ -91,6 +107,13 @@ async def _look_at_accounts(settings: Settings) -> list[Finding]:
         return [Finding(Severity.NOTE, "accounts", f"they could not be asked: {error.lines[0]}")]
     found = [_secrets(users)] if scram else []
     return found + [finding for site in legacy for finding in _devices(site, users)]
+
+
+def _are_there(accounts: Path) -> bool:
+    try:
+        return accounts.exists()
+    except PermissionError:  # whoever opens them will say so
+        return True
 
 
 def _devices(site: SiteSettings, users: Sequence[User]) -> Iterator[Finding]:
