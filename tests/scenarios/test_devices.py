@@ -116,7 +116,7 @@ def test_a_printer_that_speaks_tls_1_0_is_served_and_a_person_s_site_speaks_none
 def test_from_outside_the_printers_networks_there_is_nothing(office: Office) -> None:
     daemon = office.daemon
     with Talk(office.printers, source=DESK) as talk:
-        assert talk.greeting == "554 5.7.1 Not from your network, closing the connection"
+        assert talk.greeting == "554 Not from your network, closing the connection"
         assert talk.at_end()
     refused = daemon.wait_for("connection.refused")
     assert (refused["peer"], refused["reason"]) == (DESK, "not in the site's networks")

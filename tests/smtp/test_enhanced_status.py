@@ -11,6 +11,8 @@ from tests.smtp.conversation import FILES, Dialogue, Site
 from tests.support.conversations import conversations, misjudged
 
 from pillarbox.smtp import hints
+from pillarbox.smtp.connection import Connection, RemoteProtocolError, Role
+from pillarbox.smtp.events import Hello
 from pillarbox.smtp.reply import Reply
 
 SIGN_IN = b"AUTH PLAIN AHVzZXIAcGFzcw==\r\n"
@@ -59,6 +61,33 @@ def test_whatever_a_client_says_in_the_clear(said: list[bytes]) -> None:
     for octets in said:
         site.receive(octets)
     assert misjudged(said_by(site), HOST) == []
+
+
+def test_a_refusing_greeting_and_a_refused_hello_have_none() -> None:
+    """RFC 2034 4, whatever they say."""
+    connection = Connection(Role.SERVER)
+    assert connection.send(Reply(554, ("Not from there",), "5.7.1")) == b"554 Not from there\r\n"
+    for verb in (b"EHLO x\r\n", b"helo x\r\n"):
+        connection.receive_data(verb)
+        with pytest.raises(RemoteProtocolError) as refused:
+            connection.next_event()
+        assert refused.value.reply_hint is not None
+        octets = connection.send(refused.value.reply_hint)
+        assert octets.startswith(b"503 ")
+        assert misjudged(octets, HOST) == [octets]  # as another command's it would be wrong
+    connection.receive_data(b"NOOP\r\n")
+    with pytest.raises(RemoteProtocolError) as refused:
+        connection.next_event()
+    assert refused.value.reply_hint is not None
+    assert misjudged(connection.send(refused.value.reply_hint), HOST) == []
+
+
+def test_what_answers_a_hello_has_none_when_it_refuses() -> None:
+    connection = Connection(Role.SERVER)
+    connection.send(Reply(220, ("mx.example ESMTP",)))
+    connection.receive_data(b"EHLO x\r\n")
+    assert isinstance(connection.next_event(), Hello)
+    assert connection.send(Reply(450, ("Not now",), "4.3.2")) == b"450 Not now\r\n"
 
 
 @pytest.mark.parametrize("name", [name for name, value in vars(hints).items() if isinstance(value, Reply)])

@@ -16,7 +16,7 @@ from pillarbox.submission.settings import LegacySettings, Mailboxes
 BALANCER = "127.0.0.5"
 WITHIN, OUTSIDE = "192.0.2.17", "198.51.100.17"
 PRINTERS = (ip_network("192.0.2.16/28"),)
-TURNED_AWAY = ["5.7.1 Not from your network, closing the connection"]
+TURNED_AWAY = ["Not from your network, closing the connection"]
 
 
 def header(client: str) -> bytes:

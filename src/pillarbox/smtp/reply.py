@@ -65,6 +65,10 @@ class Reply:
             object.__setattr__(self, "_wire", _render(self.code, self.text or ("",), self.enhanced))
         return self._wire
 
+    def render_bare(self) -> bytes:
+        """As render(), without the enhanced status."""
+        return _render(self.code, self.text or ("",), None)
+
 
 def _render(code: int, text: tuple[str, ...], enhanced: str | None) -> bytes:
     status = f"{enhanced} " if enhanced else ""

@@ -54,6 +54,9 @@ _TLS_HELLO: Final = 0x16
 _PEER_GONE: Final = ConnectionClosed()
 
 
+_HELLOS = frozenset((b"EHLO", b"HELO"))
+
+
 class _Due(Enum):
     """A reply is due that answers no event."""
 
@@ -66,8 +69,8 @@ class Server:
     """One session, server side."""
 
     __slots__ = (
-        "_buffer", "_ceilings", "_chunks", "_content", "_due", "_errors", "_exchange", "_signing_in", "_state",
-        "_swallowed", "facts",
+        "_bare", "_buffer", "_ceilings", "_chunks", "_content", "_due", "_errors", "_exchange", "_signing_in",
+        "_state", "_swallowed", "facts",
     )  # fmt: skip
 
     def __init__(self, facts: Facts) -> None:
@@ -76,6 +79,7 @@ class Server:
         self._buffer = ReceiveBuffer()
         self._state = State.GREETING
         self._due: Event | _Due | None = _Due.GREETING
+        self._bare = True  # the greeting, and what answers EHLO or HELO, have no enhanced status (RFC 2034 4)
         self._errors = 0
         self._signing_in = False  # AUTH was seen: lines out of step may hold a password
         self._content: ContentScanner | None = None
@@ -214,6 +218,7 @@ class Server:
 
     def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
         """Makes a reply due, counts, and says what may be logged."""
+        self._bare = word in _HELLOS
         if b"AUTH" in line.translate(UPPER):
             self._signing_in = True
             error.octets = b"AUTH"
@@ -246,7 +251,11 @@ class Server:
             raise LocalProtocolError("a reply, but none is due")
         if (code == 354) is not (type(due) is Data and code < 400) or code == 334:
             raise LocalProtocolError(f"{code} does not answer what was asked")
-        octets = event.render()
+        if self._bare or type(due) is Hello:
+            octets = event.render_bare()
+            self._bare = False
+        else:
+            octets = event.render()
         self._due = None
         if code == 421:
             self._close()

@@ -285,6 +285,7 @@ class Session:
         self._stream.send(replies.GO_AHEAD_TLS)
         self._hello = Hello("", False)
         if self.identity is not None:
+            await self._end_transaction()
             self._forget_sign_in()
         await self._shake_hands()
 
