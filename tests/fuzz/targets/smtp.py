@@ -7,8 +7,9 @@ INPUT
 INVARIANTS
     Server: ``next_event`` returns an event, NEED_DATA or PAUSED, or raises RemoteProtocolError with a hint that is
     one reply; nothing else is ever raised, but LocalProtocolError by ``start_tls`` when octets are left (injection).
-    Before sign-in no event of mail comes (rule R1), no AUTH outside TLS, no response that no challenge asked for; no
-    RCPT before a MAIL, no content before a 354 or a chunk.
+    Before sign-in no event of mail comes (rule R1), no AUTH outside TLS (but with LEGACY), no response that no
+    challenge asked for; no RCPT before a MAIL, no content before a 354 or a chunk. What is accepted after DATA has no
+    bare CR and no bare LF.
     How the network cuts the octets changes nothing: the same events, hints and content.
     What waits in memory is bounded by the ceilings of ``Limits``, whatever came.
     Client: ``next_event`` returns a reply, a challenge or the peer's end, or raises a fatal RemoteProtocolError
@@ -16,7 +17,7 @@ INVARIANTS
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pillarbox.smtp.connection import (
@@ -68,9 +69,11 @@ LARGE: Final = 0x10  # the usual ceilings
 NO_SIGN_IN: Final = 0x08  # the session refuses who signs in
 SOME_REFUSED: Final = 0x04  # every third command is refused
 AT_ONCE: Final = 0x02  # the client says all it has to say before it hears
+LEGACY: Final = 0x01  # a server for old devices: sign-in in the clear, bare line feeds made line ends, no chunks
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _OF_MAIL: Final = (Mail, Rcpt, Data, Chunk, Content, EndOfChunk, EndOfContent, Verify)
+_BARE: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _ONE_REPLY: Final = re.compile(rb"(?:([245][0-9]{2})-[^\r\n\0]*\r\n)*[2345][0-9]{2} [^\r\n\0]*\r\n")
 
 
@@ -129,7 +132,7 @@ class _Session:
         )
         match event:
             case Auth():
-                assert self.tls
+                assert self.tls or self.flags & LEGACY
                 assert not self.signed_in
                 assert not self.mail
             case Mail():
@@ -138,6 +141,7 @@ class _Session:
                 assert self.mail
             case Data() | Chunk():
                 assert self.rcpt
+                assert isinstance(event, Data) or not self.flags & LEGACY
             case Content() | EndOfContent() | EndOfChunk():
                 assert self.content is not None
 
@@ -190,6 +194,10 @@ class _Session:
 def _serve(flags: int, packets: tuple[list[bytes], list[bytes]]) -> list[Any]:
     """What happens on the server side: events, hints, the joined content of sound messages."""
     limits = Limits() if flags & LARGE else SMALL
+    if flags & LEGACY:
+        limits = replace(
+            limits, normalise_line_ends=True, plaintext_sign_in=True, disabled=frozenset({"CHUNKING", "BINARYMIME"})
+        )
     session = _Session(flags, signed_in=bool(flags & AUTHENTICATED), tls=bool(flags & (TLS | AUTHENTICATED)))
     connection = Connection(
         Role.SERVER,
@@ -254,7 +262,8 @@ def _hear(connection: Connection, session: _Session, limits: Limits) -> bool:
             return True
         if isinstance(event, Content):
             assert event.octets
-            assert len(event.octets) <= limits.content_chunk + 1  # and a CR that waited for what follows
+            most = limits.content_chunk + 1  # and a CR that waited for what follows
+            assert len(event.octets) <= (2 * most if limits.normalise_line_ends else most)
             assert session.content is not None
             session.content += event.octets
             continue
@@ -264,12 +273,17 @@ def _hear(connection: Connection, session: _Session, limits: Limits) -> bool:
             session.chunks += 1
             continue
         if isinstance(event, EndOfContent) and not event.defects:
-            assert session.content is not None
-            assert len(session.content) == event.size
+            _check_accepted(session, event)
             session.happened.append(session.content)
         session.happened.append(event)
         assert connection.next_event() is PAUSED
         assert _ONE_REPLY.fullmatch(connection.send(session.answer(event)))
+
+
+def _check_accepted(session: _Session, end: EndOfContent) -> None:
+    assert session.content is not None
+    assert len(session.content) == end.size
+    assert session.chunks or not _BARE.search(session.content)
 
 
 def _refuse(connection: Connection, session: _Session, error: RemoteProtocolError) -> None:
