@@ -6,17 +6,13 @@ from functools import partial
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import INLINE_LIMIT, Full, QueueIdTaken, SpoolError, Unavailable
 from pillarbox.spool.content import Unfit
+from pillarbox.spool.figures import COMMIT_SECONDS, COMMITTED
 from pillarbox.spool.owner import Owner, spool_error
 from pillarbox.spool.part import Incoming, PartWriter
 from pillarbox.spool.rows import insert, load_envelope
 from pillarbox.spool.schema import domain_of
 from pillarbox.store.sqlite import Database, DiskFull, StoreError, translate_os
-from pillarbox.telemetry.counters import counter, histogram
 from pillarbox.telemetry.events import get_logger
-
-_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-COMMIT_SECONDS = histogram("commit_seconds", "From the end of content to durable, in the spool", _BUCKETS)
-COMMITTED = counter("messages_committed_total", "Messages made durable")
 
 log = get_logger("spool")
 

@@ -16,3 +16,13 @@ class EmbeddedSettings:
     def incoming(self) -> Path:
         """Where submission writes large contents for the spool process to adopt."""
         return self.directory / "incoming"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """One cell: ``dsn`` as libpq takes it, several hosts if there are; ``name`` is what the server shows of this
+    process; ``connections`` that it makes at most."""
+
+    dsn: str
+    name: str = "pillarbox"
+    connections: int = 6

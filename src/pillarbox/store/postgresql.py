@@ -28,7 +28,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -49,7 +49,7 @@ from pillarbox.store.errors import (
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
-Values = Sequence[Any]
+Values = Sequence[Any] | Mapping[str, Any]
 
 SCHEMA = "pillarbox"
 """The PostgreSQL schema in which all our tables are."""

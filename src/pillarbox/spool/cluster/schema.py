@@ -1,0 +1,105 @@
+"""The cell's tables. docs/explanation/durability.md says what they promise.
+
+A message is one row, under its queue id; its content is in the same row, out of line and not compressed, or in
+chunks when it is large. A recipient is a row of its own. Its state:
+
+    due    waits, and its time has come (or had, by the clock of the machine that wrote it)
+    later  waits for ``due_at``; becomes ``due`` when somebody finds that its time has come
+    held, dead, gone as in the embedded spool
+
+Only ``due`` rows are in the index that leases read, so what waits for another try costs a lease nothing, however much
+it is. ``leased_by`` and ``lease`` are in no index: lending changes a row in its place.
+
+A message whose recipients are all done loses its recipient rows at once; its own row stays for a while (removal.py),
+so that a commit that is repeated finds it. Whatever reads messages looks for recipients first.
+"""
+
+_RETIRE = (
+    "autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 1"
+)
+"""Rows leave as fast as they come: they are cleaned away in small steps, often."""
+
+MIGRATIONS = (
+    (
+        f"""
+        CREATE TABLE message (
+            queue_id text COLLATE "C" PRIMARY KEY,
+            reverse_path text COLLATE "C" NOT NULL,
+            received_at float8 NOT NULL,
+            size int8 NOT NULL,
+            eight_bit bool NOT NULL,
+            smtputf8 bool NOT NULL,
+            login text COLLATE "C" NOT NULL,
+            site text COLLATE "C" NOT NULL,
+            session_id text COLLATE "C" NOT NULL,
+            is_bounce bool NOT NULL,
+            "binary" bool NOT NULL,
+            ret text COLLATE "C" NOT NULL,
+            envid text COLLATE "C" NOT NULL,
+            hold_until float8 NOT NULL,
+            deliver_by float8 NOT NULL,
+            deliver_by_mode text COLLATE "C" NOT NULL,
+            priority int2 NOT NULL,
+            require_tls bool NOT NULL,
+            tls_optional bool NOT NULL,
+            digest bytea NOT NULL,   -- of the whole envelope: whether a repeated commit means this message
+            weight int4 NOT NULL,    -- octets that a lease of it brings, about
+            content bytea,           -- NULL: it is in content_chunk
+            content_id int8,
+            chunks int4 NOT NULL
+        ) WITH ({_RETIRE}, toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_threshold = 5000)
+        """,
+        "ALTER TABLE message ALTER content SET STORAGE EXTERNAL",
+        "CREATE INDEX message_hold ON message (hold_until) WHERE hold_until > 0",
+        "CREATE INDEX message_content ON message (content_id) WHERE content_id IS NOT NULL",
+        f"""
+        CREATE TABLE recipient (
+            queue_id text COLLATE "C" NOT NULL,
+            key int4 NOT NULL,
+            forward_path text COLLATE "C" NOT NULL,
+            domain text COLLATE "C" NOT NULL,
+            priority int2 NOT NULL,  -- its message's, for the index
+            state text COLLATE "C" NOT NULL CHECK (state IN ('due', 'later', 'held', 'dead', 'gone')),
+            due_at float8 NOT NULL,
+            attempts int4 NOT NULL DEFAULT 0,
+            last_reply text COLLATE "C" NOT NULL DEFAULT '',
+            last_attempt_at float8,
+            delay_warned bool NOT NULL DEFAULT false,
+            notify text COLLATE "C" NOT NULL,
+            original_recipient text COLLATE "C" NOT NULL,
+            leased_by int8,          -- a worker
+            lease int8,              -- the number of that worker's taking
+            PRIMARY KEY (queue_id, key)
+        ) WITH (fillfactor = 70, {_RETIRE})
+        """,
+        "CREATE INDEX recipient_due ON recipient (domain, priority, due_at) WHERE state = 'due'",
+        "CREATE INDEX recipient_later ON recipient (due_at) WHERE state = 'later'",
+        "CREATE INDEX recipient_held ON recipient (queue_id) WHERE state = 'held'",
+        "CREATE INDEX recipient_dead ON recipient (queue_id) WHERE state = 'dead'",
+        """
+        CREATE TABLE content_chunk (
+            content_id int8 NOT NULL,
+            seq int4 NOT NULL,
+            length int4 NOT NULL,
+            written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            octets bytea NOT NULL,
+            PRIMARY KEY (content_id, seq)
+        )
+        """,
+        "ALTER TABLE content_chunk ALTER octets SET STORAGE EXTERNAL",
+        """
+        CREATE TABLE worker (
+            id int8 PRIMARY KEY,
+            name text NOT NULL,
+            seen timestamptz NOT NULL  -- by the server's clock
+        )
+        """,
+    ),
+)
+
+VOID_AFTER = 30
+"""Seconds after which a worker that was not heard of has lost its leases."""
+
+ALIVE = f"ARRAY(SELECT w.id FROM worker w WHERE w.seen > now() - interval '{VOID_AFTER} seconds')"  # noqa: S608  # a constant
+FREE = f"(r.leased_by IS NULL OR r.leased_by <> ALL ({ALIVE}))"
+"""SQL: nobody who is alive holds the recipient ``r``."""
