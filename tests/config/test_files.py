@@ -1,7 +1,6 @@
 """What check finds on the machine: certificates, keys, folders, ports, secrets."""
 
 import datetime
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -131,27 +130,6 @@ def test_a_file_where_a_folder_should_be(make: Make, authority: Authority, tmp_p
     found = errors(settings)
     assert "data cannot be" in found[0].message
     assert found[0].blocks
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with another user's eyes")
-def test_folders_are_looked_at_with_the_eyes_of_the_servers_user(
-    make: Make, authority: Authority, tmp_path: Path
-) -> None:
-    settings = make(authority.issue("mail.example.org"))
-    settings = replace(settings, server=replace(settings.server, user="nobody"))
-    (tmp_path / "data").mkdir(mode=0o700)
-    assert "is not writable by nobody" in "\n".join(map(str, errors(settings)))
-    os.chown(tmp_path / "data", 65534, -1)
-    assert "data is not writable" not in words(settings)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders and gives them away")
-def test_folders_that_serve_makes_as_root_are_no_error(make: Make, authority: Authority, tmp_path: Path) -> None:
-    settings = make(authority.issue("mail.example.org"))
-    tmp_path.chmod(0o700)  # nobody could make them there
-    settings = replace(settings, server=replace(settings.server, user="nobody"))
-    subjects = {finding.subject for finding in errors(settings)}
-    assert not subjects & {"data_directory", "run_directory"}
 
 
 def test_a_user_that_is_not_there(make: Make, authority: Authority) -> None:

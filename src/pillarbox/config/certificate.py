@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from pillarbox.config.eyes import unreadable
 from pillarbox.doctor.report import Finding, Severity
 
 SOON = timedelta(days=14)
@@ -25,8 +26,9 @@ SOON = timedelta(days=14)
 def examine_pair(subject: str, certificate: Path, key: Path, now: datetime, name: str | None = None) -> list[Finding]:
     """What is to be said of a certificate and its key. ``name``: the host name that clients check, if any."""
     found: list[Finding] = []
-    chain = _chain(subject, certificate, found)
-    private = _private_key(subject, key, found)
+    advice = "name the file that holds it" if name is None else f"get or make one for {name}"
+    chain = _chain(subject, certificate, found, advice)
+    private = _private_key(subject, key, found, advice)
     if chain and private is not None and _differ(chain[0], private):
         found.append(
             _blocking(
@@ -46,7 +48,7 @@ def examine_pair(subject: str, certificate: Path, key: Path, now: datetime, name
 def examine_authorities(subject: str, path: Path) -> list[Finding]:
     """What is to be said of a file of CA certificates."""
     found: list[Finding] = []
-    _chain(subject, path, found)
+    _chain(subject, path, found, "name the file that holds it")
     return found
 
 
@@ -54,23 +56,22 @@ def _blocking(subject: str, message: str, advice: str = "") -> Finding:
     return Finding(Severity.ERROR, subject, message, advice, blocks=True)
 
 
-def read_file(subject: str, what: str, path: Path, found: list[Finding]) -> bytes | None:
-    """The file's octets, or None and a finding that says why not."""
+def read_file(subject: str, what: str, path: Path, found: list[Finding], advice: str) -> bytes | None:
+    """The file's octets, or None and a finding that says why not; ``advice``: what to do when it is not there."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        found.append(_blocking(subject, f"the {what} {path} does not exist", "`pillarbox init` makes a first one"))
-    except PermissionError:
-        found.append(
-            _blocking(subject, f"the {what} {path} cannot be read by this user", "let its group read it: chmod 0640")
-        )
+        found.append(_blocking(subject, f"the {what} {path} does not exist", advice))
+    except PermissionError as error:
+        why = unreadable(subject, what, path)
+        found.append(why or _blocking(subject, f"the {what} {path} cannot be read: {error.strerror}"))
     except OSError as error:
         found.append(_blocking(subject, f"the {what} {path} cannot be read: {error.strerror}"))
     return None
 
 
-def _chain(subject: str, path: Path, found: list[Finding]) -> list[x509.Certificate]:
-    octets = read_file(subject, "certificate", path, found)
+def _chain(subject: str, path: Path, found: list[Finding], advice: str) -> list[x509.Certificate]:
+    octets = read_file(subject, "certificate", path, found, advice)
     if octets is None:
         return []
     try:
@@ -82,8 +83,8 @@ def _chain(subject: str, path: Path, found: list[Finding]) -> list[x509.Certific
     return []
 
 
-def _private_key(subject: str, path: Path, found: list[Finding]) -> PrivateKeyTypes | None:
-    octets = read_file(subject, "key", path, found)
+def _private_key(subject: str, path: Path, found: list[Finding], advice: str) -> PrivateKeyTypes | None:
+    octets = read_file(subject, "key", path, found, advice)
     if octets is None:
         return None
     try:

@@ -2,8 +2,8 @@
 
     for finding in check_files(settings): print(finding)
 
-The file may be right and the machine not; this looks, changes nothing, and says what to do. ``serve`` asks it for
-what ``blocks``; ``pillarbox check`` prints all.
+The file may be right and the machine not; this looks, changes nothing, and says what to do. As root it looks with the
+eyes of the server's user: what only root can read does not help the server.
 
 ERRORS
     None raised: what is wrong is a Finding.
@@ -16,9 +16,11 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
+from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadable
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute
@@ -30,15 +32,20 @@ _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd
 _UNIT = "pillarbox-submission.service"
 _DEFAULT_FREE = (1 << 30, 0.05)
 
+User = pwd.struct_passwd | None
+"""With whose eyes files are looked at; None: with our own."""
+
 
 def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     """All findings about the machine. ``ports``: also try to bind each address; not while the daemon has them."""
     found: list[Finding] = []
+    submission, delivery = server_user(settings.server, "submission"), server_user(settings.server, "delivery")
     for site in settings.sites:
-        found.extend(_site(site))
-    for number, route in enumerate(settings.delivery.routes, 1):
-        found.extend(_route(f"route {number}", route))
-    found.extend(_token_keys(settings))
+        found.extend(_site(site, submission))
+    for number, route in enumerate(settings.delivery.routes):
+        found.extend(_route(f"route[{number}]", route, delivery))
+    found.extend(_token_keys(settings, submission))
+    found.extend(_file(settings))
     found.extend(_catch_all(settings))
     found.extend(_folders(settings))
     found.extend(_free(settings))
@@ -48,8 +55,25 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     return found
 
 
-def _site(site: SiteSettings) -> Iterator[Finding]:
+def _closed_to(user: User, subject: str, *files: tuple[str, Path | None]) -> Iterator[Finding]:
+    """Which of these files another user than us cannot read; what we cannot read we will see when we try."""
+    if user is not None:
+        with seeing_as(user):
+            found = [unreadable(subject, what, path) for what, path in files if path is not None]
+        yield from (finding for finding in found if finding is not None)
+
+
+def _file(settings: Settings) -> Iterator[Finding]:
+    """A reload reads the file when root is long given up."""
+    for finding in _closed_to(server_user(settings.server, "control"), "configuration", ("file", settings.path)):
+        message = f"{finding.message}: a reload will be refused"
+        yield replace(finding, severity=Severity.WARNING, message=message, blocks=False)
+
+
+def _site(site: SiteSettings, user: User) -> Iterator[Finding]:
     subject = f"site {site.name}"
+    files = (("certificate", site.certificate), ("key", site.key), ("certificate", site.tls.client_ca))
+    yield from _closed_to(user, subject, *files)
     yield from examine_pair(subject, site.certificate, site.key, now_utc(), site.name)
     yield from _secrecy(subject, "key", site.key)
     if site.tls.client_ca is not None:
@@ -63,9 +87,10 @@ def _site(site: SiteSettings) -> Iterator[Finding]:
         yield Finding(Severity.NOTE, subject, message)
 
 
-def _token_keys(settings: Settings) -> Iterator[Finding]:
+def _token_keys(settings: Settings, user: User) -> Iterator[Finding]:
     for directory in settings.directories:
         if directory.tokens is not None:
+            yield from _closed_to(user, f"directory {directory.name}", ("token_key", directory.tokens.key))
             try:
                 key = load_key(directory.tokens.key)
             except KeyUnusable as unusable:
@@ -77,9 +102,8 @@ def _token_keys(settings: Settings) -> Iterator[Finding]:
 
 def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:
     """Who may read a secret. The group may: that is how roles with users of their own share a key."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
+    mode = _mode(path)
+    if mode is None:
         return
     if mode & stat.S_IROTH:
         yield Finding(
@@ -91,32 +115,40 @@ def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:
         )
 
 
-def _route(subject: str, route: SmarthostRoute | MaildirRoute) -> Iterator[Finding]:
+def _route(subject: str, route: SmarthostRoute | MaildirRoute, user: User) -> Iterator[Finding]:
     if isinstance(route, MaildirRoute):
-        yield from _folder(subject, "maildir", route.path, os.geteuid())
+        with seeing_as(user):
+            found = list(check_folder(subject, "maildir", route.path))
+        yield from found
         return
     subject = f"{subject} to {route.host}"
+    files = (("certificate", route.ca), ("certificate", route.client_certificate), ("key", route.client_key))
+    secret = route.auth.secret_file if route.auth is not None else None
+    yield from _closed_to(user, subject, *files, ("secret", secret))
     if route.ca is not None:
         yield from examine_authorities(subject, route.ca)
     if route.client_certificate is not None and route.client_key is not None:
         yield from examine_pair(subject, route.client_certificate, route.client_key, now_utc())
         yield from _secrecy(subject, "client key", route.client_key)
     if route.auth is not None:
-        yield from _secret(subject, route.auth)
+        yield from _secret(subject, route.auth, user)
 
 
-def _secret(subject: str, auth: AuthSettings) -> Iterator[Finding]:
+def _secret(subject: str, auth: AuthSettings, user: User) -> Iterator[Finding]:
     if auth.secret_file is not None:
         found: list[Finding] = []
-        octets = read_file(subject, "secret", auth.secret_file, found)
+        octets = read_file(subject, "secret", auth.secret_file, found, "write the password into it")
         yield from found
         if octets is not None and not octets.strip():
             yield Finding(
                 Severity.ERROR, subject, f"the secret {auth.secret_file} is empty", "write the password into it"
             )
         yield from _secrecy(subject, "secret", auth.secret_file)
-    elif shutil.which(auth.secret_command[0]) is None:
-        program = auth.secret_command[0]
+        return
+    program = auth.secret_command[0]
+    with seeing_as(user):
+        found_at = shutil.which(program)
+    if found_at is None:
         yield Finding(
             Severity.ERROR, subject, f"secret_command: there is no program {program}", "give its whole path"
         )
@@ -133,77 +165,31 @@ def _catch_all(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
-    uid = _daemon_uid(settings)
-    yield from _folder("data_directory", "folder", settings.server.data_directory, uid)
-    yield from _folder("run_directory", "folder", settings.server.run_directory, uid)
-    folder = settings.server.data_directory
-    if folder.is_dir() and folder.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+    server, root = settings.server, os.geteuid() == 0
+    with seeing_as(server_user(server, "spool") if server.user is not None else None):
+        found = [
+            *check_folder("data_directory", "folder", server.data_directory, made_for_us=root),
+            *check_folder("run_directory", "folder", server.run_directory, made_for_us=root),
+        ]
+    yield from found
+    mode = _mode(server.data_directory)
+    if mode is not None and mode & (stat.S_IROTH | stat.S_IWOTH):
+        folder = server.data_directory
         yield Finding(
             Severity.WARNING, "data_directory", f"everybody on this machine may look into {folder}", "chmod 0750 it"
         )
 
 
-def _daemon_uid(settings: Settings) -> int:
-    """Who the daemon will be: the configured user when we are root, else ourselves."""
-    if os.geteuid() == 0 and settings.server.user:
-        try:
-            return pwd.getpwnam(settings.server.user).pw_uid
-        except KeyError:
-            pass
-    return os.geteuid()
-
-
-def _folder(subject: str, what: str, path: Path, uid: int) -> Iterator[Finding]:
-    """A folder that exists and is writable, or can be made."""
-    nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        yield Finding(
-            Severity.ERROR,
-            subject,
-            f"the {what} {path} cannot be: {nearest} is no folder",
-            "remove it or name another",
-            True,
-        )
-    elif nearest != path and os.geteuid() == 0:  # serve makes it, and gives it away, before it gives root up
-        yield Finding(Severity.NOTE, subject, f"{path} does not exist yet and will be made")
-    elif not _writable(nearest, uid):
-        owner = _user_name(uid)
-        if nearest == path:
-            advice = f"chown {owner} {path}"
-            yield Finding(Severity.ERROR, subject, f"the {what} {path} is not writable by {owner}", advice, True)
-        else:
-            advice = f"make it: install -d -m 0750 -o {owner} {path}"
-            yield Finding(
-                Severity.ERROR, subject, f"the {what} {path} does not exist and {owner} cannot make it", advice, True
-            )
-    elif nearest == path:
-        yield Finding(Severity.OK, subject, f"{path} is writable")
-    else:
-        yield Finding(Severity.NOTE, subject, f"{path} does not exist yet and will be made")
-
-
-def _writable(path: Path, uid: int) -> bool:
-    if uid == os.geteuid():
-        return os.access(path, os.W_OK | os.X_OK)
-    facts = path.stat()
-    if facts.st_uid == uid:
-        return bool(facts.st_mode & stat.S_IWUSR)
-    groups = set(os.getgrouplist(_user_name(uid), pwd.getpwuid(uid).pw_gid))
-    return bool(facts.st_mode & stat.S_IWGRP) if facts.st_gid in groups else bool(facts.st_mode & stat.S_IWOTH)
-
-
-def _user_name(uid: int) -> str:
+def _mode(path: Path) -> int | None:
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+        return path.stat().st_mode
+    except OSError:
+        return None
 
 
 def _free(settings: Settings) -> Iterator[Finding]:
     folder = settings.spool.directory
-    while not folder.exists():
+    while _mode(folder) is None and folder != folder.parent:
         folder = folder.parent
     usage = shutil.disk_usage(folder)
     reserve = settings.spool.min_free
