@@ -18,10 +18,10 @@ MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
 COMPILE := PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: help setup demo serve fmt check test scenarios interop interop-all fuzz cov cov-pure bench docs build chaos attacks lock clean
+.PHONY: help setup demo serve fmt check test scenarios interop interop-all cluster-test fuzz cov cov-pure bench docs build chaos attacks lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## the virtual environment in .venv, from the lock file with hashes
 
@@ -50,7 +50,7 @@ check: setup  ## formatting, lint, types, layers, spelling
 	$(BIN)/codespell
 
 test: setup  ## all tests but the scenarios and those that need other people's programs
-	$(PYTEST) -n 2 --ignore=tests/scenarios --ignore=tests/interop $(ARGS)
+	$(PYTEST) -n 2 --ignore=tests/scenarios --ignore=tests/interop --ignore=tests/cluster $(ARGS)
 
 scenarios: setup  ## the real daemon on real sockets, one behaviour per file
 	$(PYTEST) tests/scenarios -m "not chaos" $(ARGS) $(MAYBE_EMPTY)
@@ -63,6 +63,10 @@ interop-all: setup  ## interop with the heavy matrices; writes docs/reports/inte
 	tests/interop/install all
 	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
 
+cluster-test: setup  ## a cell of PostgreSQL under Patroni with etcd, and what may happen to it; installs what it needs
+	tests/cluster/install >/dev/null
+	$(PYTEST) tests/cluster -m "not heavy" $(ARGS)
+
 fuzz: setup  ## Atheris over smtp, sasl and message (FUZZ_SECONDS each), then hypothesis, longer than in the tests
 	tools/retry $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.lock
 	for target in smtp sasl message; do $(BIN)/python tests/fuzz/atheris_run.py $$target --seconds $(FUZZ_SECONDS); done
@@ -70,7 +74,7 @@ fuzz: setup  ## Atheris over smtp, sasl and message (FUZZ_SECONDS each), then hy
 
 cov: setup  ## tests and scenarios with branch coverage; report in htmlcov/
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/interop $(ARGS)
+	$(BIN)/coverage run -m pytest --ignore=tests/interop --ignore=tests/cluster $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
@@ -108,7 +112,8 @@ attacks: setup  ## what an honest user notices of each attack; wants a quiet mac
 lock: setup  ## bring the lock files up to the newest versions that pyproject.toml admits
 	$(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --upgrade --extra cluster --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
-	cd tests/fuzz && $(COMPILE:$(BIN)%=$(CURDIR)/$(BIN)%) --upgrade --output-file requirements.lock requirements.in
+	for folder in tests/fuzz tests/cluster; do (cd $$folder && \
+		$(COMPILE:$(BIN)%=$(CURDIR)/$(BIN)%) --upgrade --output-file requirements.lock requirements.in); done
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist htmlcov .coverage .coverage.* demo-data .fuzz tests/interop/nodemailer/node_modules \

