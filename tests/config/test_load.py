@@ -426,7 +426,7 @@ def test_the_same_address_twice_in_one_site() -> None:
         ('[delivery]\nretry = ["1h", 0]\n', 'expected at least "1s"'),
         ('[delivery]\nmax_age = "30s"\ndelay_warning = 0\n', "nothing would be tried twice"),
         ('[delivery]\ndelay_warning = "5d"\n', "expected less, or 0"),
-        ('[[route]]\nhost = "b"\ndomains = ["*"]\n', "which another route has already"),
+        ('[[route]]\nhost = "b"\ndomains = ["*"]\n', "which route[0] has already; expected each domain in one route"),
     ],
 )
 def test_rules_between_keys(lines: str, message: str) -> None:

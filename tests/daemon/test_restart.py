@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pillarbox.config import Settings, parse
+from pillarbox.config.model import RESTART, TABLES
 from pillarbox.daemon.restart import changes_that_need_a_restart
 
 HERE = Path("/etc/pillarbox/pillarbox.toml")
@@ -54,3 +55,24 @@ def test_keys_of_the_server_show_both_values() -> None:
 def test_what_a_reload_can_change_is_not_named() -> None:
     second = PRINT.replace("10.0.0.10:2525", "192.0.2.1:587")
     assert changes_that_need_a_restart(settings(MAIL), settings('[server]\ndrain_time = "1s"\n', MAIL, second)) == []
+
+
+def test_the_reference_marks_exactly_the_keys_whose_change_needs_a_restart() -> None:
+    marked = {
+        ".".join((*name, key))
+        for name, tables in TABLES.items()
+        for table in tables
+        for key, field in table.model_fields.items()
+        if (field.description or "").endswith(RESTART)
+    }
+    server = {"data_directory", "run_directory", "user", "run_as_root", "submission_workers", "delivery_workers"}
+    assert marked == {
+        *(f"server.{key}" for key in server),
+        "spool.min_free",
+        "site.submission",
+        "site.submissions",
+    }
+    for key in server:
+        value = "true" if key == "run_as_root" else "7" if key.endswith("workers") else '"nobody"'
+        found = changes_that_need_a_restart(settings(MAIL), settings(f"[server]\n{key} = {value}\n", MAIL))
+        assert [line.split(":")[0] for line in found] == [f"server.{key}"]

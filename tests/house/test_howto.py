@@ -1,11 +1,15 @@
 """What people are told to type and write is real: commands, options, settings, modules; and each page is listed."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pillarbox.config.certificate import examine_pair, now_utc
+from pillarbox.doctor.report import Severity
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
@@ -65,6 +69,16 @@ def test_settings_that_are_told_are_valid(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "toml"):
         settings = parse(SITE + block, tmp_path / "pillarbox.toml")
         assert settings.sites, block
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes it")
+def test_the_certificate_that_the_page_of_devices_makes_is_one_that_check_likes(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "howto" / "devices.md"
+    (line,) = re.findall(r"^openssl .*$", page.read_text(), re.M)
+    command = line.replace("/etc/pillarbox/", f"{tmp_path}/").split()
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    found = examine_pair("site", tmp_path / "print.pem", tmp_path / "print.key", now_utc(), "print.example.org")
+    assert {finding.severity for finding in found} <= {Severity.OK, Severity.NOTE}, found
 
 
 def test_every_page_is_in_the_index() -> None:

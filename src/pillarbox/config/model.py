@@ -36,6 +36,9 @@ _LOCAL = LocalSettings()
 _SITE = SiteSettings(name="", submission=(), submissions=(), certificate=Path(), key=Path())
 _DELIVERY = DeliverySettings(host="", routes=())
 
+RESTART = " A change needs a restart."
+"""What ends the description of a key that a reload cannot change (daemon/restart.py)."""
+
 ROUTE_KINDS = ("smarthost", "maildir")
 
 Size = Annotated[
@@ -135,15 +138,17 @@ class ServerTable(Table):
     """Processes and places."""
 
     data_directory: FilePath = Field(
-        "/var/lib/pillarbox", description="What must last: the spool, accounts, the guard's counts."
+        "/var/lib/pillarbox", description="What must last: the spool, accounts, the guard's counts." + RESTART
     )
-    run_directory: FilePath = Field("/run/pillarbox", description="The sockets of the running daemon.")
-    user: Text | None = Field(None, description="The user to become after start-up when started as root.")
-    run_as_root: bool = Field(False, description="Whether to stay root. Never needed; refused unless true.")
+    run_directory: FilePath = Field("/run/pillarbox", description="The sockets of the running daemon." + RESTART)
+    user: Text | None = Field(None, description="The user to become after start-up when started as root." + RESTART)
+    run_as_root: bool = Field(False, description="Whether to stay root. Never needed; refused unless true." + RESTART)
     submission_workers: Count | None = Field(
-        None, le=256, description="Processes that take mail. Default: one per core, at most 4."
+        None, le=256, description="Processes that take mail. Default: one per core, at most 4." + RESTART
     )
-    delivery_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes that relay mail.")
+    delivery_workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="Processes that relay mail." + RESTART
+    )
     drain_time: Time = Field(30.0, description="At a stop: how long transactions in hand may take to finish.")
 
 
@@ -167,7 +172,7 @@ class SpoolTable(Table):
 
     kind: Literal["embedded"] = Field("embedded", description="embedded: files in data_directory.")
     min_free: Size | None = Field(
-        None, description="Octets kept free on the file system. Default: the larger of 1GiB and 5 %."
+        None, description="Octets kept free on the file system. Default: the larger of 1GiB and 5 %." + RESTART
     )
 
 
@@ -237,8 +242,8 @@ class SiteTable(Table):
     """One public name with its listeners, certificate, mechanisms and directory."""
 
     name: HostName = Field(description="The public name: greeting, Received fields, certificate.")
-    submission: list[Listener] = Field([], description="Addresses for STARTTLS, usually port 587.")
-    submissions: list[Listener] = Field([], description="Addresses for implicit TLS, usually port 465.")
+    submission: list[Listener] = Field([], description="Addresses for STARTTLS, usually port 587." + RESTART)
+    submissions: list[Listener] = Field([], description="Addresses for implicit TLS, usually port 465." + RESTART)
     certificate: FilePath = Field(description="The certificate with its chain, PEM.")
     key: FilePath = Field(description="The certificate's private key, PEM, not encrypted.")
     mechanisms: list[Mechanism] = Field(

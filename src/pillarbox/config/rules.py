@@ -249,8 +249,13 @@ def _routes(tables: FileTable) -> Broken:
     seen: dict[str, int] = {}
     for number, route in enumerate(tables.route):
         for place, domain in enumerate(route.domains):
-            if seen.setdefault(domain, number) != number:
-                yield ("route", number, "domains", place), f'found "{domain}", which another route has already'
+            first = seen.setdefault(domain, number)
+            if first != number:
+                yield (
+                    ("route", number, "domains", place),
+                    f'found "{domain}", which route[{first}] has already; expected each domain in one route: '
+                    "change that one, or leave this one out",
+                )
         if isinstance(route, SmarthostTable):
             yield from _smarthost(route, number)
 
