@@ -186,6 +186,21 @@ async def test_a_deferred_recipient_is_due_at_its_time_and_keeps_its_history(spo
     assert again.envelope.forward_paths == ("a@example.net", "b@example.net")
 
 
+async def test_what_was_put_off_without_a_try_counts_no_attempt(spool: Spool) -> None:
+    await spool.commit(envelope("a@example.net"), b"")
+    (lease,) = await spool.lease(NOW, 10)
+    await spool.settle(lease, settlement(lease, Deferred("421 down", "hop", LATER, tried=False)))
+    (lease,) = await spool.lease(LATER, 10)
+    (recipient,) = lease.recipients
+    assert (recipient.attempts, recipient.last_reply, recipient.last_attempt_at) == (0, "421 down", None)
+    await spool.settle(lease, settlement(lease, Deferred("421 down", "hop", LATER + 1)))
+    (lease,) = await spool.lease(LATER + 1, 10)
+    await spool.settle(lease, settlement(lease, Deferred("still", "hop", LATER + 2, tried=False)))
+    (lease,) = await spool.lease(LATER + 2, 10)
+    (recipient,) = lease.recipients
+    assert (recipient.attempts, recipient.last_reply, recipient.last_attempt_at) == (1, "still", NOW)
+
+
 async def test_recipients_with_different_due_times_are_lent_each_at_its_own(spool: Spool) -> None:
     await spool.commit(envelope("a@example.net", "b@example.net"), b"")
     (lease,) = await spool.lease(NOW, 10)

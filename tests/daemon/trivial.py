@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pillarbox.config import Settings
+from pillarbox.control.channel import Handler
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused, run_role
 from pillarbox.daemon.sockets import inherit
 from pillarbox.telemetry import counters
@@ -73,8 +74,8 @@ class TrivialRole:
     def status(self) -> dict[str, Any]:
         return {"drain_time": self.settings.server.drain_time}
 
-    def sessions(self) -> list[dict[str, Any]]:
-        return [{"of": self.name}]
+    def verbs(self) -> dict[str, Handler]:
+        return {"sessions": lambda _channel, _body: [{"of": self.name}]}
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class MemoryOutbox:
                 recipients[key] = replace(
                     recipient,
                     due_at=outcome.due_at,
-                    attempts=recipient.attempts + 1,
+                    attempts=recipient.attempts + outcome.tried,
                     last_reply=outcome.reason,
                     delay_warned=recipient.delay_warned or key in settlement.warned,
                 )

@@ -170,6 +170,44 @@ async def test_next_hop_that_comes_back_is_used_after_its_pause(
     assert isinstance(outbox.of(ident)["to@example.net"], Delivered)
 
 
+async def test_lifted_suspension_is_a_connection_at_once_and_a_failure_then_begins_with_the_first_pause(
+    outbox: MemoryOutbox, start: Start
+) -> None:
+    async with NextHop(script={"CONNECT": [DROP, DROP, "220 back"]}) as hop:
+        ident = outbox.commit(make_envelope())
+        scheduler = await start(to_hop(hop), retry=(1.0,))
+        for number in range(1, 3):
+            await outbox.settled(number)
+            assert hop.connections == number
+            assert outbox.waiting[ident][0].due_at <= time.time() + pools.FIRST_PAUSE + 10
+            scheduler.lift_suspensions()
+            outbox.make_due()
+        await outbox.settled(3)
+    assert isinstance(outbox.of(ident)["to@example.net"], Delivered)
+
+
+async def test_what_a_suspension_answers_was_not_tried_and_waits_no_longer_the_next_time(
+    outbox: MemoryOutbox, start: Start
+) -> None:
+    async with NextHop(script={"CONNECT": DROP}) as hop:
+        tried = outbox.commit(make_envelope())
+        await start(to_hop(hop))
+        await outbox.settled(1)
+        new = outbox.commit(make_envelope())
+        await outbox.settled(2)
+        for settled in (4, 6, 8):
+            outbox.make_due()
+            await outbox.settled(settled)
+    assert hop.connections == 1
+    assert outbox.waiting[tried][0].attempts == 1
+    assert outbox.waiting[new][0].attempts == 0
+    for ident in (tried, new):
+        outcome = outbox.of(ident)["to@example.net"]
+        assert isinstance(outcome, Deferred)
+        assert not outcome.tried
+        assert outcome.due_at < time.time() + 1.1 * 60 + 1  # as after the first failure
+
+
 async def test_dead_next_hop_does_not_delay_another(outbox: MemoryOutbox, start: Start) -> None:
     event = asyncio.Event()
     async with NextHop(script={"CONNECT": Gate(event, "220 at last")}) as dead, NextHop() as alive:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from pillarbox.config import Settings
+from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
 from pillarbox.daemon import paths
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
@@ -53,8 +54,8 @@ class DeliveryRole:
     def status(self) -> dict[str, Any]:
         return {"spool": self._link.connected}
 
-    def sessions(self) -> list[dict[str, Any]]:
-        return []
+    def verbs(self) -> dict[str, Handler]:
+        return {"next_hops.lift": lambda _channel, _body: self._scheduler.lift_suspensions()}
 
 
 def _check_routes(settings: DeliverySettings) -> None:

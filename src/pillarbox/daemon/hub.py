@@ -7,7 +7,8 @@ To operators (control.sock, 0660):
     drain       None -> None                    graceful stop, as SIGTERM
     sessions    None -> [{worker, ...}]         of all submission workers
     metrics     None -> text                    what the Prometheus endpoint shows
-    ledger.*, user.*, guard.*                   forwarded to the spool process
+    ledger.*, user.*, guard.*                   forwarded to the spool process; ledger.retry and ledger.release lift
+                                                the suspensions of next hops first
 To our roles (hub.sock):
     settings    None -> text                    the configuration in force, whatever the file says by now
     hello       {role, worker, pid} -> None     of the role whose user asks, and no other
@@ -48,6 +49,9 @@ from pillarbox.daemon.restart import changes_that_need_a_restart
 from pillarbox.submission.settings import Address
 from pillarbox.telemetry import counters
 from pillarbox.telemetry.events import get_logger
+
+_TRIES_NOW = ("ledger.retry", "ledger.release")
+"""Verbs by which an operator wants to see a next hop spoken to: no delivery worker leaves one alone any more."""
 
 PREPARE_TIME = 30.0
 """Seconds a role may take to prepare a reload."""
@@ -229,6 +233,10 @@ class Hub:
         return own | {verb: partial(self._to_spool, verb) for verb in self._forward}
 
     async def _to_spool(self, verb: str, channel: UnixChannel, body: Any) -> Any:
+        if verb in _TRIES_NOW:
+            # first: what becomes due is leased at once, and must not meet the pause that it is to end
+            delivery = [process for process in self.processes.values() if process.role == "delivery"]
+            await asyncio.gather(*(self._ask(process, "next_hops.lift") for process in delivery))
         try:
             answer = await self._spool.request(verb, body, patience=2.0)
         except ChannelClosed:

@@ -77,8 +77,8 @@ class Role(Protocol):
         """Plain data for ``pillarbox status``; cheap: asked each second."""
         ...
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """The sessions now, plain data; empty for roles that have none."""
+    def verbs(self) -> dict[str, Handler]:
+        """What the hub may ask of this role and of no other."""
         ...
 
 
@@ -172,7 +172,7 @@ class RoleProcess:
             "reload.commit": self._commit,
             "reload.abort": self._abort,
             "drain": lambda _channel, _body: self._ending.set(),
-            "sessions": lambda _channel, _body: self._role.sessions(),
+            **self._role.verbs(),
         }
         hub = os.environ.get(HUB) or paths.hub_socket(settings.server.run_directory)
         self._link = Link(Path(hub), handlers, errors=(PrepareRefused,), name="hub")

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from pillarbox.config import Settings
-from pillarbox.control.channel import ChannelServer, Handlers, serve
+from pillarbox.control.channel import ChannelServer, Handler, Handlers, serve
 from pillarbox.daemon import lock, paths, privileges
 from pillarbox.daemon.process import CannotStart, Commit
 from pillarbox.daemon.storehouse import ERRORS, Storehouse
@@ -90,8 +90,8 @@ class SpoolRole:
         unhealthy = self._storehouse.spool.unhealthy_reason() if self._storehouse is not None else "not open"
         return {**self._depth, "unhealthy": unhealthy}
 
-    def sessions(self) -> list[dict[str, Any]]:
-        return []
+    def verbs(self) -> dict[str, Handler]:
+        return {}
 
     async def _count_always(self) -> None:
         while self._storehouse is not None:

@@ -129,8 +129,8 @@ class SubmissionRole:
     def status(self) -> dict[str, Any]:
         return {"sessions": len(self._submission.sessions()), "spool": self._link.connected}
 
-    def sessions(self) -> list[dict[str, Any]]:
-        return self._submission.sessions()
+    def verbs(self) -> dict[str, Handler]:
+        return {"sessions": lambda _channel, _body: self._submission.sessions()}
 
     def _directories_for(self, settings: Settings) -> dict[LocalSettings, LocalDirectory]:
         """One for each [[directory]]: the one there is when nothing about it changed."""

@@ -22,9 +22,11 @@ class Consignment:
 
 @dataclass(frozen=True, slots=True)
 class TryLater:
-    """Not now; the reason is the reply or our own words, beginning with an enhanced status."""
+    """Not now; the reason is the reply or our own words, beginning with an enhanced status. ``tried``: as in
+    spool.base.Deferred."""
 
     reason: str
+    tried: bool = True
 
 
 Verdict = Delivered | TryLater | Failed

@@ -7,9 +7,9 @@ go first, then a hop that has more than one gives one up between two messages.
 
 A hop that was never reached, or not since its last failure, is tried with one connection. When that fails the hop
 is suspended: everything queued for it is reported as deferred with that reason, and so is whatever comes until the
-pause ends (30 seconds, doubled with each failure up to 10 minutes). A dead next hop costs one connection per pause
-instead of one per message. When other connections to the hop are open, the failure means "no more of them": the
-hop works on with those it has and asks again after a minute.
+pause ends (30 seconds, doubled with each failure up to 10 minutes; an operator may lift it). A dead next hop costs
+one connection per pause instead of one per message. When other connections to the hop are open, the failure means
+"no more of them": the hop works on with those it has and asks again after a minute.
 
 ERRORS
     None leave this module: what a worker did not foresee is logged and its consignment reported as deferred.
@@ -103,6 +103,11 @@ class Pool:
         for hop in list(hops):
             hop.retire()
 
+    def lift(self) -> None:
+        """No hop is suspended any more: an operator wants to see whether they work."""
+        for hop in self._hops:
+            hop.lift()
+
     def take_back(self) -> list[Consignment]:
         """Drain: every hop retires; returns what was queued and not begun, which is not reported."""
         queued: list[Consignment] = []
@@ -136,6 +141,7 @@ class Hop:
         self.resumes_at = 0.0
         """Until when the hop is suspended (monotonic seconds)."""
         self.reason = ""
+        """Why it was suspended last; none once it works."""
         self._pool = pool
         self._concurrency = concurrency
         self._open_carrier = open_carrier
@@ -176,13 +182,20 @@ class Hop:
     def put(self, consignment: Consignment) -> None:
         """Takes a consignment, which is reported once, sooner or later."""
         if self.suspended:
-            self._defer([consignment], self.reason)
+            self._defer([consignment], self.reason, tried=False)
         elif self._idle:
             self._idle.pop().set_result(consignment)
         else:
             self._queue.append(consignment)
             self._full = len(self._queue) >= QUEUE_PER_CONNECTION * self._concurrency
             self.grow()
+
+    def lift(self) -> None:
+        """Ends a suspension before its time; the pause after the next failure is a first one."""
+        if self.suspended:
+            self.resumes_at = 0.0
+            self._failures = 0
+            _log.info("next_hop.lifted", next_hop=self.name)
 
     def retire(self) -> None:
         """Finishes what is queued, waits for nothing more, and leaves the pool."""
@@ -274,8 +287,9 @@ class Hop:
         _CONNECTIONS.add(1, "opened")
         self._open += 1
         self._proven = True
-        if self._failures:
+        if self.reason:
             _log.info("next_hop.resumed", next_hop=self.name)
+            self.reason = ""
             self._failures = 0
             self.resumes_at = 0.0
         return carrier
@@ -354,10 +368,11 @@ class Hop:
         if was_full:
             self._pool.on_room()
 
-    def _defer(self, consignments: Iterable[Consignment], reason: str) -> None:
+    def _defer(self, consignments: Iterable[Consignment], reason: str, *, tried: bool = True) -> None:
         for consignment in consignments:
-            self._pool.report(self, consignment, _deferred(consignment, reason), 0.0)
+            self._pool.report(self, consignment, _deferred(consignment, reason, tried=tried), 0.0)
 
 
-def _deferred(consignment: Consignment, reason: str) -> Report:
-    return Report(dict.fromkeys((recipient.key for recipient in consignment.recipients), TryLater(reason)))
+def _deferred(consignment: Consignment, reason: str, *, tried: bool = True) -> Report:
+    later = TryLater(reason, tried)
+    return Report(dict.fromkeys((recipient.key for recipient in consignment.recipients), later))

@@ -146,6 +146,10 @@ class Scheduler:
                 pause = FIRST_REPEAT
         await self._drained.wait()
 
+    def lift_suspensions(self) -> None:
+        """Before an operator's retry or release: no next hop is left alone any more."""
+        self._pool.lift()
+
     async def drain(self, seconds: float) -> None:
         """Starts nothing new, finishes the transactions in hand and settles them, for at most ``seconds``."""
         ends_at = monotonic() + seconds
@@ -325,11 +329,9 @@ class Scheduler:
         resumes_at: float | None,
     ) -> None:
         """Turns a verdict into an outcome, notes it in the loan and says so."""
-        outcome: Outcome
-        if isinstance(verdict, TryLater):
-            outcome = self._defer(loan, recipient, verdict.reason, hop, resumes_at)
-        else:
-            outcome = verdict
+        outcome: Outcome = (
+            self._defer(loan, recipient, verdict, hop, resumes_at) if isinstance(verdict, TryLater) else verdict
+        )
         loan.outcomes[recipient.key] = outcome
         fields = {
             "queue_id": loan.lease.envelope.queue_id,
@@ -361,7 +363,7 @@ class Scheduler:
             _log.warning("delivery.dropped", queue_id=envelope.queue_id, recipient=recipient.forward_path)
 
     def _defer(
-        self, loan: _Loan, recipient: Recipient, reason: str, hop: str, resumes_at: float | None
+        self, loan: _Loan, recipient: Recipient, later: TryLater, hop: str, resumes_at: float | None
     ) -> Deferred | Failed:
         settings = self._settings
         envelope = loan.lease.envelope
@@ -382,12 +384,14 @@ class Scheduler:
             settings,
             queue_id=envelope.queue_id,
             received_at=since,
-            failures=recipient.attempts + 1,
+            failures=recipient.attempts + 1 if later.tried else max(recipient.attempts, 1),
             warned=recipient.delay_warned or warns,
             now=now,
         )
         if due_at is None:
-            return Failed(f"{EXPIRED_STATUS} delivery time expired; the last try: {reason}", hop, EXPIRED_STATUS)
+            return Failed(
+                f"{EXPIRED_STATUS} delivery time expired; the last try: {later.reason}", hop, EXPIRED_STATUS
+            )
         if warns:
             loan.warned.append(recipient.key)
         if envelope.deliver_by > now:  # at that time the sender is to be told, or gets it back
@@ -395,7 +399,7 @@ class Scheduler:
         if resumes_at is not None and due_at < resumes_at:
             # not before the hop's pause ends, and not all in that second
             due_at = resumes_at + 10.0 * spread(envelope.queue_id)
-        return Deferred(reason, hop, due_at)
+        return Deferred(later.reason, hop, due_at, later.tried)
 
     # -- settling --
 

@@ -65,11 +65,13 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Try again at ``due_at`` (seconds since the epoch)."""
+    """Try again at ``due_at`` (seconds since the epoch). ``tried``: it was an attempt, and counts as one; else the
+    next hop was left alone, and ``reason`` is why."""
 
     reason: str
     hop: str
     due_at: float
+    tried: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,9 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
     made = plan(settlement, known, is_bounce=bool(is_bounce))
     for key, deferred in made.postponed.items():
         db.execute(
-            "UPDATE recipient SET state = 'due', due_at = ?, attempts = attempts + 1, last_reply = ?, "
-            "last_attempt_at = ? WHERE number = ? AND key = ?",
-            (deferred.due_at, deferred.reason, now, number, key),
+            "UPDATE recipient SET state = 'due', due_at = ?, attempts = attempts + ?, last_reply = ?, "
+            "last_attempt_at = coalesce(?, last_attempt_at) WHERE number = ? AND key = ?",
+            (deferred.due_at, deferred.tried, deferred.reason, now if deferred.tried else None, number, key),
         )
     for key, failed in made.dead.items():
         db.execute(

@@ -32,7 +32,7 @@ _STATE = tuple(field.name for field in fields(Recipient)).index("state")
 _OUTCOMES: tuple[type[Outcome], ...] = (Delivered, Deferred, Failed)
 _pack_outcome = {
     Delivered: operator.attrgetter("reply", "hop"),
-    Deferred: operator.attrgetter("reason", "hop", "due_at"),
+    Deferred: operator.attrgetter("reason", "hop", "due_at", "tried"),
     Failed: operator.attrgetter("reason", "hop", "status"),
 }
 
