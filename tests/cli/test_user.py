@@ -68,6 +68,19 @@ def test_an_address_that_is_none(run: Run, site: Path) -> None:
     assert "not an address" in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ada", "--address", "*@example.org"), "for all of a domain use --domain example.org"),
+        (("ada", "--address", "@example.org"), "for all of a domain use --domain example.org"),
+        (("*@example.org",), "there is no wildcard"),
+    ],
+)
+def test_a_wildcard_is_not_taken_to_the_letter(run: Run, site: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run("user", "add", *arguments, "--password-stdin", "-c", site, stdin="correct horse\n")
+    assert (done.code, words in done.err) == (2, True), done.err
+
+
 def test_no_terminal_to_ask_for_a_password(run: Run, site: Path) -> None:
     done = run("user", "add", "ada@example.org", "-c", site)
     assert done.code == 2

@@ -4,6 +4,7 @@ import datetime
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ from tests.support.certs import Authority, Issued
 from pillarbox.config import check_files, parse
 from pillarbox.config.files import check_ports
 from pillarbox.config.settings import Settings
-from pillarbox.delivery.settings import AuthSettings, SmarthostRoute
+from pillarbox.delivery.settings import AuthSettings, SmarthostRoute, TlsMode
 from pillarbox.doctor.report import Finding, Severity
-from pillarbox.submission.settings import Address
+from pillarbox.submission.settings import Address, LegacySettings
 
 Make = Callable[[Issued], Settings]
 
@@ -158,6 +159,43 @@ def test_secrets_of_routes(make: Make, authority: Authority, tmp_path: Path) -> 
     program = AuthSettings("PLAIN", "u", None, ("no-such-program",))
     assert "there is no program no-such-program" in str(errors(with_auth(program))[0])
     assert 'no route has domains = ["*"]' in words(with_auth(program))
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "warned"),
+    [
+        ("mx.example.org", "none", True),
+        ("192.0.2.25", "none", False),  # a documentation network is nobody's on the internet
+        ("203.0.114.1", "none", True),
+        ("mx.example.org", "starttls", False),
+        ("10.0.0.25", "none", False),
+        ("fd00::25", "none", False),
+        ("127.0.0.1", "none", False),
+        ("localhost", "none", False),
+    ],
+)
+def test_clear_text_to_a_next_hop_far_away(
+    make: Make, authority: Authority, host: str, tls: str, warned: bool
+) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    route = SmarthostRoute(("*",), host, 25, tls=TlsMode(tls))
+    found = words(replace(settings, delivery=replace(settings.delivery, routes=(route,))))
+    assert (f'route[0] to {host}: tls = "none"' in found) is warned
+
+
+def test_scram_at_a_site_of_devices(make: Make, authority: Authority) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    legacy = LegacySettings((ip_network("10.0.0.0/8"),), frozenset({"printer"}))
+    site = replace(settings.sites[0], legacy=legacy)
+    assert "SCRAM-SHA-256" not in words(replace(settings, sites=(site,)))
+    site = replace(site, submissions_mechanisms=("PLAIN", "SCRAM-SHA-256"))
+    assert "SCRAM-SHA-256 is offered to devices" in words(replace(settings, sites=(site,)))
+
+
+def test_a_certificate_that_is_not_there_is_wanted_for_its_sites_name(make: Make, authority: Authority) -> None:
+    issued = authority.issue("mail.example.org")
+    (found,) = errors(make(replace(issued, key=issued.key.with_name("gone"))))
+    assert found.advice == "get or make one for mail.example.org"
 
 
 def test_ports(make: Make, authority: Authority) -> None:

@@ -177,6 +177,12 @@ def test_without_networks_or_logins_it_is_no_legacy_site() -> None:
     assert len(refused("[site.legacy]\nnetworks = []\nlogins = []\n")) == 2
 
 
+def test_a_missing_key_is_shown_by_an_example() -> None:
+    first, second = refused("[site.legacy]\n")
+    assert first.endswith('turned away at once. Such as networks = ["10.20.0.0/16"]')
+    assert second.endswith('no other site. Such as logins = ["printer-2nd-floor"]')
+
+
 def test_a_missing_key_hides_no_other_mistake() -> None:
     found = refused('[site.legacy]\nnetworks = ["0.0.0.0/0"]\n')
     assert [one.split(":")[0] for one in found] == ["6 site[1].legacy.logins", "7 site[1].legacy.networks[0]"]
@@ -192,6 +198,21 @@ def test_it_shares_no_address_with_another_site(address: str) -> None:
         f'3 site[1].submission[0]: found "{address}", where site "mail.example.org" listens; '
         "expected an address of its own for a legacy site"
     )
+
+
+def test_on_the_peoples_address_the_cause_is_all_that_is_said() -> None:
+    own = 'submission = ["192.0.2.1:587"]\nclient_certificates = "optional"\nclient_ca = "ca.pem"\n'
+    for normal, legacy in ((NORMAL, f"{PRINT}{own}"), (NORMAL, PRINT.replace("submission =", "submissions ="))):
+        site = legacy.replace('submission = ["192.0.2.1:2525"]\n', "").replace(":2525", ":587")
+        with pytest.raises(ConfigError) as caught:
+            parse(f"{normal}{site}{LEGACY}{ROUTE}", HERE)
+        (found,) = caught.value.mistakes
+        assert "expected an address of its own for a legacy site" in str(found)
+
+
+def test_an_address_that_is_none_is_all_that_is_said() -> None:
+    (found,) = refused(f'{LEGACY}minimum_tls = "none"\n', PRINT.replace("192.0.2.1:2525", "printers:2525"))
+    assert 'site[1].submission[0]: found "printers:2525"' in found
 
 
 def test_it_shares_no_address_with_another_legacy_site() -> None:
@@ -225,6 +246,9 @@ def test_keys_that_contradict_each_other() -> None:
         ('senders = ["@"]', "expected a mail address"),
         ('recipients = ["postmaster"]', "expected a mail address"),
         ('recipients = ["*"]', "expected a mail address"),
+        ('recipients = ["*@example.org"]', 'expected "@example.org" for all of a domain'),
+        ('senders = ["*@example.org"]', 'expected "@example.org" for all of a domain'),
+        ('logins = ["*"]', "there is no wildcard: name each"),
         ("recipients = []", "expected at least one element"),
         ('minimum_tls = "1.3"', 'expected "none", "1.0", "1.1" or "1.2"'),
         ('network = ["10.0.0.0/8"]', 'unknown key in [site.legacy]; did you mean "networks"?'),

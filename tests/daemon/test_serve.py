@@ -162,7 +162,7 @@ def test_a_key_of_another_certificate_ends_the_start_with_both_names(tmp_path: P
     assert daemon.process is not None
     assert daemon.process.wait(30) == 1
     reason = daemon.wait_for("role.failed", role="submission")["reason"]
-    assert reason.startswith(f"{other}: the key does not belong to the certificate ")
+    assert reason.startswith(f"key {other}: it does not belong to the certificate ")
 
 
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path, authority: Authority) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pillarbox.cli.configuration import find, operations, run
 from pillarbox.cli.framework import CommandError, ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
-from pillarbox.cli.output import mark, remark, say, say_error, say_json
+from pillarbox.cli.output import count, mark, remark, say, say_error, say_json
 from pillarbox.cli.probe import make_probe
 from pillarbox.config import ConfigError, Settings, check_files
 from pillarbox.config import load as load_settings
@@ -179,6 +179,6 @@ def _sum_up(findings: list[Finding]) -> None:
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     if errors:
-        say_error(f"{errors} {'error' if errors == 1 else 'errors'}, {warnings} warnings")
+        say_error(f"{count(errors, 'error')}, {count(warnings, 'warning')}")
     else:
-        remark(f"no errors, {warnings} {'warning' if warnings == 1 else 'warnings'}")
+        remark(f"no errors, {count(warnings, 'warning')}")

@@ -21,7 +21,7 @@ def schema() -> None:
 
 @example(app, "show", "pillarbox config show")
 def show(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show what is in force: the file's keys with defaults and whole paths."""
+    """Show the file as a server that starts now would read it: all defaults, whole paths."""
     settings = load(config)
     data = {name: _plain(getattr(settings, name)) for name in _PARTS}
     if as_json:

@@ -1,10 +1,12 @@
 """``pillarbox guard``: who failed to sign in, and who is refused for it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pillarbox.cli.configuration import load, operations, run
 from pillarbox.cli.framework import Argument, ConfigOption, JsonOption, Option, UsageError, example, group
-from pillarbox.cli.output import ago, remark, say, say_json, say_table
+from pillarbox.cli.output import ago, count, remark, say, say_json, say_table
+from pillarbox.config.values import parse_network
 
 app = group("guard", "Failed sign-ins, and the addresses refused because of them.")
 
@@ -29,19 +31,17 @@ def list_standings(
     if not any(found.values()):
         remark("nobody failed to sign in lately")
         return
-    say_table(
-        ("BLOCKED", "FAILURES", "UNTIL"),
-        [(block["prefix"], block["failures"], ago(block["until"])) for block in found["blocks"]],
-    )
+    blocks = [(block["prefix"], block["failures"], ago(block["until"])) for block in found["blocks"]]
+    tables: list[tuple[Sequence[str], Sequence[Sequence[object]]]] = [(("BLOCKED", "FAILURES", "UNTIL"), blocks)]
     for head, key in (("ADDRESS", "prefixes"), ("LOGIN", "logins")):
-        say("")
-        say_table(
-            (head, "FAILURES", "LAST", "KNOWN PLACE"),
-            [
-                (one["name"], one["failures"], ago(one["last_at"]), "yes" if one["known"] else "no")
-                for one in found[key]
-            ],
-        )
+        rows = [
+            (one["name"], one["failures"], ago(one["last_at"]), "yes" if one["known"] else "no") for one in found[key]
+        ]
+        tables.append(((head, "FAILURES", "LAST", "KNOWN PLACE"), rows))
+    for number, (names, lines) in enumerate(table for table in tables if table[1]):
+        if number:
+            say("")
+        say_table(names, lines)
 
 
 @example(app, "unblock", "pillarbox guard unblock 192.0.2.7")
@@ -57,6 +57,11 @@ def unblock(
     """Let an address in again and forget its failures, or those of a login."""
     if (address is None) == (login is None):
         raise UsageError("give one of an address and --login")
+    if address is not None:
+        try:
+            parse_network(address)
+        except ValueError as error:
+            raise UsageError(f"{address}: {error}") from None
     settings = load(config)
 
     async def work() -> tuple[bool, int]:
@@ -67,4 +72,6 @@ def unblock(
     if not blocked and not forgotten:
         remark(f"{address or login} was not blocked and had no failures")
     else:
-        remark(f"{address or login}: {'no longer blocked, ' if blocked else ''}{forgotten} failures forgotten")
+        remark(
+            f"{address or login}: {'no longer blocked, ' if blocked else ''}{count(forgotten, 'failure')} forgotten"
+        )

@@ -77,6 +77,11 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
+def count(number: int, thing: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def moment_text(moment: float | None) -> str:
     """A moment in local time, to the second."""
     return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(moment))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pillarbox.cli.configuration import find, load, operations, run
 from pillarbox.cli.framework import ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
-from pillarbox.cli.output import moment_text, remark, say, say_json, say_table, span
+from pillarbox.cli.output import count, moment_text, remark, say, say_json, say_table, span
 
 
 class RoleName(StrEnum):
@@ -53,7 +53,8 @@ def reload(config: ConfigOption = None) -> None:
             return await verbs.reload()
 
     answer = run(work())
-    remark(f"reloaded: {answer['processes']} processes have the new configuration")
+    have = "process has" if answer["processes"] == 1 else "processes have"
+    remark(f"reloaded: {answer['processes']} {have} the new configuration")
 
 
 def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
@@ -110,7 +111,7 @@ def _show_queue(queue: dict[str, Any] | None) -> None:
         return
     waiting = ", ".join(f"{number} {state}" for state, number in queue["recipients"].items() if number)
     oldest = f", the oldest for {span(queue['age'])}" if queue["age"] is not None else ""
-    say(f"queue          {queue['messages']} messages ({waiting or 'no recipients'}){oldest}")
+    say(f"queue          {count(queue['messages'], 'message')} ({waiting or 'no recipients'}){oldest}")
     say(f"free           {queue['free'] / (1 << 30):.1f} GiB where the spool lies")
 
 

@@ -96,6 +96,7 @@ def add(
     addresses = tuple(address or ([login] if "@" in login else []))
     if not addresses and not domain:
         raise CommandError(f"which addresses may {login} send from? Give --address or --domain", code=2)
+    _refuse_wildcards(login, addresses)
     settings = load(config)
     password = read_password(password_file, password_stdin)
     new = NewUser(login, addresses, tuple(domain or ()), may_redirect, recipients_per_hour)
@@ -106,6 +107,15 @@ def add(
 
     made = run(work())
     remark(f"added {made.login}, who may send from {', '.join((*made.addresses, *(f'*@{d}' for d in made.domains)))}")
+
+
+def _refuse_wildcards(login: str, addresses: tuple[str, ...]) -> None:
+    """They would be taken to the letter, and match nothing that anybody sends."""
+    if login.startswith("*"):
+        raise CommandError("a login is one account's name: there is no wildcard", code=2)
+    for one in addresses:
+        if one.startswith(("*@", "@")):
+            raise CommandError(f"--address {one}: for all of a domain use --domain {one.partition('@')[2]}", code=2)
 
 
 @example(app, "list", "pillarbox user list --json")

@@ -17,13 +17,14 @@ import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
 from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadable
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
-from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute
+from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
 from pillarbox.submission.settings import Address, SiteSettings
@@ -85,6 +86,14 @@ def _site(site: SiteSettings, user: User) -> Iterator[Finding]:
         else:
             message = f"it is for devices in {where} alone"
         yield Finding(Severity.NOTE, subject, message)
+        if any("SCRAM-SHA-256" in site.mechanisms_of(implicit_tls=implicit) for implicit in (False, True)):
+            yield Finding(
+                Severity.WARNING,
+                subject,
+                "SCRAM-SHA-256 is offered to devices: the guard counts each of their wrong passwords, however often "
+                "it is the same",
+                "leave it out of mechanisms here",
+            )
 
 
 def _token_keys(settings: Settings, user: User) -> Iterator[Finding]:
@@ -123,6 +132,13 @@ def _route(subject: str, route: SmarthostRoute | MaildirRoute, user: User) -> It
         return
     subject = f"{subject} to {route.host}"
     files = (("certificate", route.ca), ("certificate", route.client_certificate), ("key", route.client_key))
+    if route.tls is TlsMode.NONE and not _is_near(route.host):
+        yield Finding(
+            Severity.WARNING,
+            subject,
+            'tls = "none": whoever is on the way can read and change the mail',
+            'take "starttls" or "tls", or name a host on loopback or in a private network by its address',
+        )
     secret = route.auth.secret_file if route.auth is not None else None
     yield from _closed_to(user, subject, *files, ("secret", secret))
     if route.ca is not None:
@@ -132,6 +148,14 @@ def _route(subject: str, route: SmarthostRoute | MaildirRoute, user: User) -> It
         yield from _secrecy(subject, "client key", route.client_key)
     if route.auth is not None:
         yield from _secret(subject, route.auth, user)
+
+
+def _is_near(host: str) -> bool:
+    """Whether ``host`` is on this machine or in a private network, by its very form; names are not resolved."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
 
 
 def _secret(subject: str, auth: AuthSettings, user: User) -> Iterator[Finding]:

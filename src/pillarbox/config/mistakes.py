@@ -5,13 +5,14 @@ ERRORS
 """
 
 import difflib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.lines import line_of
-from pillarbox.config.model import ARRAYS, ROUTE_KINDS, TABLES, Complaint
+from pillarbox.config.model import ARRAYS, ROUTE_KINDS, TABLES, Complaint, Table
 from pillarbox.config.settings import Mistake
 
 _LONGEST = 60
@@ -106,8 +107,19 @@ def _missing(complaint: Complaint) -> str:
     models = TABLES.get(_table_name(tuple(table)), ())
     purpose = next((m.model_fields[str(key)].description for m in models if str(key) in m.model_fields), None)
     if _table_name(tuple(table)) == ("site",) and key in ("certificate", "key"):
-        return "missing: without a certificate people could sign in only in clear text, which is refused"
-    return f"missing: {purpose}" if purpose else "missing"
+        return f"missing: {purpose} A site has both, for TLS: nobody is made to sign in in clear text"
+    example = next((found for model in models if (found := _example(model, str(key)))), "")
+    return f"missing: {purpose}{example}" if purpose else "missing"
+
+
+def _example(model: type[Table], key: str) -> str:
+    """ "; such as key = ..." by the schema's first example, or nothing."""
+    schema = model.model_json_schema(mode="serialization")["properties"].get(key, {})
+    if schema.get("type") == "array":
+        examples = [schema["items"]["examples"][:1]] if "examples" in schema["items"] else []
+    else:
+        examples = schema.get("examples", [])
+    return f" Such as {key} = {json.dumps(examples[0])}" if examples else ""
 
 
 def _choice(complaint: Complaint) -> str:

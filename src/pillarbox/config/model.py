@@ -84,7 +84,7 @@ IpNetwork = Annotated[
     Network,
     PlainValidator(values.parse_network),
     PlainSerializer(values.format_network),
-    WithJsonSchema({"type": "string", "format": "IP address or network", "examples": ["10.0.0.5", "192.0.2.0/28"]}),
+    WithJsonSchema({"type": "string", "format": "IP address or network", "examples": ["10.20.0.0/16", "192.0.2.7"]}),
 ]
 Login = Annotated[
     str,

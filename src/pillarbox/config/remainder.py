@@ -66,4 +66,6 @@ def _caused(key: KeyPath, wrong: set[KeyPath]) -> bool:
     """Whether a broken rule about ``key`` may only come from a key that was wrong."""
     if key[-1:] == ("directory",) and any(path[:1] == ("directory",) for path in wrong):
         return True
+    if key[-1] == "minimum_tls" and any(path[:3] == (*key[:2], "submission") for path in wrong):
+        return True  # whether there is a listener without TLS is not known
     return any(key == path[: len(key)] or path == key[: len(path)] for path in wrong)

@@ -100,6 +100,9 @@ def parse_next_hop(text: object) -> str:
         except ValueError:
             if _HOST_NAME.fullmatch(text.lower()) and not text.replace(".", "").isdigit():
                 return text.lower()
+        found = _ENDPOINT.fullmatch(text)
+        if found is not None:
+            raise ValueError(f"expected the name or address alone; the port goes in port = {found.group(3)}")
     raise ValueError('expected a host name or an IP address such as "mx.example.org" or "192.0.2.25"')
 
 
@@ -132,6 +135,8 @@ def parse_login(text: object) -> str:
         key = login_key(text) if isinstance(text, str) else ""
     except ValueError as error:
         raise ValueError(f"expected the login of an account; this one {error}") from None
+    if key == "*":
+        raise ValueError("expected the login of an account; there is no wildcard: name each")
     if not 0 < len(key) <= LOGIN_CEILING:
         raise ValueError('expected the login of an account such as "printer-2nd-floor"')
     return key
@@ -139,6 +144,8 @@ def parse_login(text: object) -> str:
 
 def parse_mailbox_or_domain(text: object) -> str:
     """A mail address, or "@" and a domain for all of its addresses; ASCII in lower case, otherwise as written."""
+    if isinstance(text, str) and text.startswith("*@"):
+        raise ValueError(f'expected "{text[1:]}" for all of a domain')
     try:
         mailbox = parse_mailbox(f"any{text}" if text.startswith("@") else text) if isinstance(text, str) else None
     except ValueError:

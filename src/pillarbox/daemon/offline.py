@@ -24,6 +24,7 @@ from pillarbox.control.channel import Peer, RemoteError, connect
 from pillarbox.control.frames import HEADER, Kind, append_frame, read_frame
 from pillarbox.daemon import paths, privileges
 from pillarbox.daemon.audit import audit
+from pillarbox.daemon.lock import InUse
 from pillarbox.daemon.storehouse import ERRORS, Storehouse
 from pillarbox.telemetry.events import get_logger
 
@@ -66,7 +67,11 @@ async def open_operator(settings: Settings) -> AsyncIterator[OperatorChannel]:
         privileges.make_directory(server.data_directory, 0o700, user)
     with privileges.acting_for(server.data_directory, user):
         privileges.make_directory(server.data_directory, 0o700, None)
-        storehouse = await Storehouse.open(settings)
+        try:
+            storehouse = await Storehouse.open(settings)
+        except InUse as error:
+            here = paths.control_socket(server.run_directory)
+            raise InUse(f"{error} and none answers at {here}: is run_directory still the running server's?") from None
         try:
             channel = OfflineChannel(storehouse.for_operator())
             yield channel

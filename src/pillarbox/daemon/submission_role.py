@@ -90,8 +90,10 @@ class SubmissionRole:
         try:
             directories = self._directories_for(settings)
             plans = await asyncio.to_thread(make_plans, settings.sites, _by_name(directories))
-        except (CertificateError, KeyUnusable) as error:
+        except CertificateError as error:
             raise PrepareRefused(str(error)) from None
+        except KeyUnusable as error:
+            raise PrepareRefused(f"token_key {error}") from None
 
         async def commit() -> None:
             self._guard.apply(settings.guard)

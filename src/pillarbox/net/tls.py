@@ -53,25 +53,34 @@ def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSL
             context.set_ciphers(ciphers)
         except ssl.SSLError as error:
             raise CertificateError(f"tls_ciphers: no cipher of {shared.ciphers!r} is known here") from error
-    for path in (certificate, key):
+    for what, path in (("certificate", certificate), ("key", key)):
         try:
             path.open("rb").close()
         except OSError as error:
-            raise CertificateError(f"{path}: {error.strerror}; is it readable by the server's user?") from error
+            raise CertificateError(f"{what} {path}: {_why(error)}") from error
     try:
         context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
-            raise CertificateError(f"{key}: the key does not belong to the certificate {certificate}") from error
-        raise CertificateError(f"{certificate}, {key}: not a PEM certificate chain and its key") from error
+            raise CertificateError(f"key {key}: it does not belong to the certificate {certificate}") from error
+        raise CertificateError(
+            f"certificate {certificate}, key {key}: not a PEM certificate chain and its key"
+        ) from error
     if shared.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED if shared.client_required else ssl.CERT_OPTIONAL
         try:
             context.load_verify_locations(shared.client_ca)
         except (ssl.SSLError, OSError) as error:
-            raise CertificateError(f"{shared.client_ca}: not a readable PEM file of CA certificates") from error
+            raise CertificateError(
+                f"client_ca {shared.client_ca}: not a readable PEM file of CA certificates"
+            ) from error
     return context
+
+
+def _why(error: OSError) -> str:
+    hint = "; is it readable by the server's user?" if isinstance(error, PermissionError) else ""
+    return f"{error.strerror}{hint}"
 
 
 def _set_versions(context: ssl.SSLContext, shared: ListenerTls) -> str | None:
