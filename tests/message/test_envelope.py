@@ -1,14 +1,20 @@
-"""Queue ids: time first, then chance, in Crockford's alphabet."""
+"""Queue ids: time first, then chance, in Crockford's alphabet. An envelope without wishes has none."""
 
 import pytest
 
-from pillarbox.message.envelope import is_queue_id, queue_id
+from pillarbox.message.envelope import Envelope, is_queue_id, queue_id
 
 
 def test_a_queue_id_has_48_bits_of_milliseconds_and_80_random_ones() -> None:
     assert queue_id(0, bytes(10)) == "0" * 26
     assert queue_id((2**48 - 1) / 1000, b"\xff" * 10) == "7" + "Z" * 25
     assert queue_id(1.469918176385e9, bytes(9) + b"\x01") == "01ARYZ6S410000000000000001"
+
+
+def test_an_envelope_asks_for_nothing_that_was_not_asked_for() -> None:
+    plain = Envelope("0" * 26, "a@example.org", ("b@example.net",), received_at=1.0, size=2)
+    asked = {name for name in Envelope.__slots__ if getattr(plain, name)}
+    assert asked == {"queue_id", "reverse_path", "forward_paths", "received_at", "size"}
 
 
 def test_ids_sort_by_time() -> None:
