@@ -186,7 +186,7 @@ def test_check_relay_options_without_relay(run: Run, site: Path) -> None:
 
 def test_config_show_and_schema(run: Run, site: Path) -> None:
     shown = run("config", "show", "-c", site)
-    assert f"server.data_directory = {site.parent / 'data'}" in shown.out
+    assert f'[server]\ndata_directory = "{site.parent / "data"}"' in shown.out
     assert '"name": "mail.example.org"' in run("config", "show", "-c", site, "--json").out
     assert "Rules across keys are not in this schema" in run("config", "schema").out
 
@@ -195,7 +195,7 @@ def test_config_show_knows_networks_and_devices(run: Run, site: Path) -> None:
     text = site.read_text()
     devices = '[site.legacy]\nnetworks = ["10.0.0.0/8"]\nlogins = ["scanner", "printer"]\n'
     site.write_text(text.replace("[[route]]", f'proxy_from = ["10.0.0.5"]\n{devices}[[route]]', 1))
-    (shown,) = json.loads(run("config", "show", "-c", site, "--json").out)["sites"]
+    (shown,) = json.loads(run("config", "show", "-c", site, "--json").out)["site"]
     assert shown["proxy_from"] == ["10.0.0.5"]
     assert shown["legacy"]["networks"] == ["10.0.0.0/8"]
     assert shown["legacy"]["logins"] == ["printer", "scanner"]
