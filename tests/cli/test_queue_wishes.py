@@ -103,6 +103,25 @@ def test_retry_and_release_keep_the_sender_s_time_unless_told(run: Run, site: Pa
     assert states(run, site) == [DUE, DUE, DUE]
 
 
+def test_what_an_operator_holds_is_held_whatever_its_sender_asked_for(
+    run: Run, site: Path, queued: list[str]
+) -> None:
+    run("queue", "hold", queued[1], "-c", site)
+    (line,) = run("queue", "list", "--state", "held", "-c", site).out.splitlines()[1:]
+    assert line.split()[0] == queued[1]
+    assert " held " in line
+    assert "future" not in line
+    assert [
+        line.split()[0] for line in run("queue", "list", "--state", "future", "-c", site).out.splitlines()[1:]
+    ] == [queued[2]]
+    shown = run("queue", "show", queued[1], "-c", site, TZ="UTC").out
+    data = json.loads(run("queue", "show", queued[1], "--json", "-c", site).out)
+    moment = time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(data["hold_until"]))
+    assert f"hold       asked for {moment}; held by an operator\n" in shown
+    assert "future" not in shown
+    assert "released at" not in shown
+
+
 def test_a_message_that_waits_can_be_cancelled(run: Run, site: Path, queued: list[str]) -> None:
     assert run("queue", "delete", "--state", "future", "--silent", "--yes", "-c", site).out.split() == queued[1:]
     assert states(run, site) == [DUE]

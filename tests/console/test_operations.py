@@ -123,3 +123,14 @@ async def test_early_is_asked_for_only_when_it_is_said() -> None:
     await verbs.retry_messages(Filter(), early=True)
     await verbs.release_messages(Filter(), early=True)
     assert [body[-1] for _, body in channel.asked] == [False, False, True, True]
+
+
+async def test_a_deletion_s_bounce_names_the_operator_and_blames_no_other_system() -> None:
+    channel = Channel(ledger_show=message(0), ledger_expunge=None)
+    await Operations(channel, host="mail.example.org").delete_messages(["0" * 26], with_bounce=True)
+    ((_, content),) = channel.asked[-1][1][1]
+    told = b" ".join(content.split())
+    assert b"Reason: The mail system's operator removed the message before it could be delivered." in told
+    assert b"The last attempt to deliver it ended with: 451 later" in told
+    assert b"refused the message" not in told
+    assert b"said: " not in told

@@ -21,7 +21,7 @@ from pillarbox.cli.framework import (
 from pillarbox.cli.output import ago, moment_text, remark, say, say_json, say_table
 from pillarbox.cli.user import ask_or_refuse
 from pillarbox.config.values import parse_time
-from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, State, is_future
+from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, Recipient, State, is_future
 from pillarbox.message.envelope import Envelope, is_queue_id
 
 app = group("queue", "Accepted mail that waits to be relayed.")
@@ -136,8 +136,7 @@ def _row(message: QueuedMessage) -> tuple[str, ...]:
     recipients = message.recipients
     first = recipients[0].forward_path if recipients else "-"
     more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
-    future = [is_future(message.envelope, each, now) for each in recipients]
-    shown = ("future" if ahead else each.state.value for each, ahead in zip(recipients, future, strict=True))
+    shown = [_state(message.envelope, each, now) for each in recipients]
     states = "trying" if message.leased else " ".join(dict.fromkeys(shown))
     due = min((each.due_at for each in recipients if each.state is State.DUE), default=None)
     replies = [each.last_reply for each in recipients if each.last_reply]
@@ -148,9 +147,16 @@ def _row(message: QueuedMessage) -> tuple[str, ...]:
         message.envelope.reverse_path or "<>",
         first + more,
         states,
-        _next_try(message.envelope, due, now, future=all(future)),
+        _next_try(message.envelope, due, now, future=all(state == Wanted.FUTURE for state in shown)),
         replies[0] if replies else "-",
     )
+
+
+def _state(envelope: Envelope, recipient: Recipient, now: float) -> str:
+    """As --state finds it: what an operator holds is held, whatever its sender asked for."""
+    if recipient.state is State.DUE and is_future(envelope, recipient, now):
+        return Wanted.FUTURE.value
+    return recipient.state.value
 
 
 def _next_try(envelope: Envelope, due: float | None, now: float, *, future: bool) -> str:
@@ -229,19 +235,25 @@ def show(queue_id: OneId, as_json: JsonOption = False, config: ConfigOption = No
     say(f"site       {envelope.site or '-'}")
     say(f"session    {envelope.session_id or '-'}")
     say(f"size       {envelope.size} octets")
-    for wish in _wishes(envelope):
+    for wish in _wishes(message):
         say(wish)
     if message.leased:
         say("delivery   is trying it now")
     _say_recipients(message)
 
 
-def _wishes(envelope: Envelope) -> list[str]:
+def _wishes(message: QueuedMessage) -> list[str]:
     """What the sender asked for, a line each."""
+    envelope = message.envelope
+    release = moment_text(envelope.hold_until)
+    held = any(recipient.state is State.HELD for recipient in message.recipients)
     mode = envelope.deliver_by_mode
     late = f"{moment_text(envelope.deliver_by)}; {_LATE.get(mode[:1], mode)}{', traced' if mode[1:] else ''}"
     lines = (
-        (envelope.hold_until, f"hold       released at {moment_text(envelope.hold_until)}"),
+        (
+            envelope.hold_until,
+            f"hold       asked for {release}; held by an operator" if held else f"hold       released at {release}",
+        ),
         (envelope.priority, f"priority   {envelope.priority:+d}"),
         (envelope.deliver_by, f"deliver by {late}"),
         (envelope.envid, f"envid      {envelope.envid}"),
@@ -260,7 +272,7 @@ def _say_recipients(message: QueuedMessage) -> None:
     rows = [
         [
             recipient.forward_path,
-            "future" if is_future(envelope, recipient, now) else recipient.state.value,
+            _state(envelope, recipient, now),
             recipient.attempts,
             moment_text(recipient.last_attempt_at),
             moment_text(recipient.due_at) if recipient.state is State.DUE else "-",

@@ -26,6 +26,7 @@ from pillarbox.spool.base import (
     LeaseLost,
     NewMessage,
     QueuedMessage,
+    Recipient,
     SpoolError,
     State,
     UnknownQueueId,
@@ -40,6 +41,7 @@ __all__ = [
     "OperationFailed",
     "Operations",
     "QueuedMessage",
+    "Recipient",
     "State",
     "User",
     "is_future",
@@ -271,7 +273,7 @@ class Operations:
         now = self._clock()
         name = queue_id(now, secrets.token_bytes(10))
         failed = [
-            FailedRecipient(recipient.forward_path, "5.7.0", recipient.last_reply or _DELETED)
+            FailedRecipient(recipient.forward_path, "5.7.0", _why_deleted(recipient.last_reply))
             for recipient in message.recipients
             if not recipient.notify or "FAILURE" in recipient.notify
         ]
@@ -286,6 +288,7 @@ class Operations:
             now=now,
             message_id=f"<{name}@{self._host}>",
             boundary=secrets.token_hex(16),
+            advised=False,
         )
         envelope = Envelope(
             queue_id=name,
@@ -328,6 +331,11 @@ class Operations:
             return await work
         except (SpoolError, RemoteError, ChannelClosed) as error:
             raise _failed(error, queue_id) from None
+
+
+def _why_deleted(last_reply: str) -> str:
+    """Our own words first: what a next hop said of an attempt is not why the message is gone."""
+    return f"{_DELETED} The last attempt to deliver it ended with: {last_reply}" if last_reply else _DELETED
 
 
 class _OneChannel:

@@ -82,6 +82,7 @@ def bounce(
     now: float,
     message_id: str,
     boundary: str,
+    advised: bool = True,
 ) -> Report:
     """The report that ``failed`` will never be delivered.
 
@@ -96,12 +97,13 @@ def bounce(
         now: seconds since the epoch.
         message_id: of the report, in angle brackets.
         boundary: 1 to 70 of RFC 2046's characters that the sender of the original could not guess.
+        advised: with what can be done about each status; False where no mail system refused anything.
     """
     words = (
         "Your message could not be delivered to the recipients named below. No further attempt will be made for "
         "them; any other recipients are not affected."
     )
-    text = _text(envelope, words, [(one, advice(one.status)) for one in failed], host)
+    text = _text(envelope, words, [(one, advice(one.status) if advised else "") for one in failed], host)
     status = _status_fields(envelope, failed, "failed", host, ())
     report = _Composition("Your message could not be delivered", text, status, envelope.ret == "FULL")
     return _compose(
