@@ -46,7 +46,7 @@ def test_a_public_key_checks_the_one_algorithm_that_it_is_for(tmp_path: Path, al
     assert checked.login_of(jwt.encode(claims(), key, algorithm=algorithm)) == "anna@example.org"
     for other, foreign in KEYS.items():
         if other != algorithm:
-            with pytest.raises(TokenRefused, match="InvalidAlgorithmError"):
+            with pytest.raises(TokenRefused, match=r"^algorithm$"):
                 checked.login_of(jwt.encode(claims(), foreign, algorithm=other))
 
 
@@ -57,22 +57,25 @@ def test_a_secret_checks_hs256_and_the_claim_is_the_configured_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "cause"),
     [
-        {"exp": 1}, {"exp": None}, {"exp": time.time() - LEEWAY - 60}, {"nbf": time.time() + 900}, {"aud": None},
-        {"aud": "another"}, {"aud": ["another"]}, {"iss": None}, {"iss": "https://evil.example"}, {"sub": None},
-        {"sub": ""}, {"sub": 7}, {"sub": ["anna@example.org"]}, {"exp": "soon"},
+        ({"exp": 1}, "expiry"), ({"exp": None}, "no expiry"), ({"exp": time.time() - LEEWAY - 60}, "expiry"),
+        ({"nbf": time.time() + 900}, "not valid yet"), ({"aud": None}, "no audience"),
+        ({"aud": "another"}, "audience"), ({"aud": ["another"]}, "audience"),
+        ({"iss": None}, "no issuer"), ({"iss": "https://evil.example"}, "issuer"),
+        ({"sub": None}, 'no claim "sub"'), ({"sub": ""}, 'claim "sub"'), ({"sub": 7}, "malformed"),
+        ({"sub": ["anna@example.org"]}, "malformed"), ({"exp": "soon"}, "malformed"),
     ],
 )  # fmt: skip
-def test_what_is_missing_or_wrong_is_refused_and_only_the_late_are_called_expired(
-    tmp_path: Path, changed: dict[str, Any]
+def test_what_is_missing_or_wrong_is_named_and_only_the_late_are_called_expired(
+    tmp_path: Path, changed: dict[str, Any], cause: str
 ) -> None:
     checked = verifier(tmp_path, SECRET.encode())
     token = jwt.api_jws.encode(json.dumps(claims(**changed)).encode(), SECRET, algorithm="HS256")
     with pytest.raises(TokenRefused) as refused:
         checked.login_of(token)
+    assert str(refused.value) == cause
     assert refused.value.expired is (isinstance(changed.get("exp"), int | float))
-    assert "anna" not in str(refused.value)
 
 
 def unsigned(header: dict[str, Any]) -> str:
@@ -94,7 +97,7 @@ def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
     )
     signing = jwt.get_algorithm_by_name("HS256")
     signature = base64.urlsafe_b64encode(signing.sign(header + b"." + payload, pem)).rstrip(b"=")
-    with pytest.raises(TokenRefused, match="InvalidAlgorithmError"):
+    with pytest.raises(TokenRefused, match=r"^algorithm$"):
         verifier(tmp_path, pem).login_of(b".".join((header, payload, signature)).decode())
 
 
@@ -105,6 +108,7 @@ def test_a_signature_of_another_key_and_what_is_no_token_are_refused(tmp_path: P
         with pytest.raises(TokenRefused) as refused:
             checked.login_of(token)
         assert not refused.value.expired
+        assert str(refused.value) == ("signature" if len(token) > 100 else "malformed")
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,41 @@ async def test_a_refused_token_has_its_error_document_then_the_one_reply(
         await client.command(f"AUTH {mechanism} {oauth(mechanism, token())}", 235)
 
 
+@pytest.mark.usefixtures("json_log")
+async def test_the_log_says_what_is_wrong_with_a_token_and_the_client_hears_nothing_of_it(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    wrong = {
+        "audience": token(aud="another"),
+        "issuer": token(iss="https://evil.example"),
+        "no expiry": token(exp=None),
+        "signature": token()[:-8] + "AAAAAAAA",
+    }
+    async with house(tmp_path) as site, session(site) as client:
+        documents = set()
+        for bearer in wrong.values():
+            documents |= set(await client.command(f"AUTH XOAUTH2 {oauth('XOAUTH2', bearer)}", 334))
+            assert await client.command("", 535) == FAILED
+    assert len(documents) == 1
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [one["cause"] for one in lines if one["event"] == "signin.failed"] == list(wrong)
+
+
+@pytest.mark.usefixtures("json_log")
+async def test_the_log_says_which_certificate_signed_nobody_in(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async with house(tmp_path, certificate_signs_in=True) as site, session(site, "Bob") as client:
+        assert await client.command("AUTH EXTERNAL =", 535) == FAILED
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    told = [one for one in lines if one["event"] in ("signin.certificate_unknown", "signin.failed")]
+    assert [one["event"] for one in told] == ["signin.certificate_unknown", "signin.failed"]
+    for one in told:
+        assert one["reason"] == "unknown"
+        assert "CN=Bob" in one["subject"]
+        assert len(bytes.fromhex(one["fingerprint"])) == 32
+
+
 async def test_a_client_that_says_no_token_has_the_error_document_too(tmp_path: Path) -> None:
     async with house(tmp_path) as site, session(site) as client:
         asks = b64("n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=\x01\x01")

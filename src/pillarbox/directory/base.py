@@ -7,8 +7,8 @@ ERRORS
     Unavailable: the directory cannot say; becomes 454, never 535.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol, runtime_checkable
 
@@ -54,10 +54,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Not let in. ``login`` is the account meant when there is one."""
+    """Not let in. ``login`` is the account meant when there is one. ``details``: more for the log, never for the
+    peer: ``cause`` (of a token), ``subject`` and ``fingerprint`` (of a certificate)."""
 
     reason: Reason
     login: str | None = None
+    details: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Directory(Protocol):

@@ -26,6 +26,9 @@ from cryptography.x509.oid import NameOID
 MARK_CEILING = 320
 """Characters of a mark: an address at its longest."""
 
+SUBJECT_CEILING = 200
+"""Characters of a subject in the log."""
+
 LEAST_RSA = 2_048
 """Bits of an RSA key (RFC 7518 3.3)."""
 
@@ -34,11 +37,13 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """A certificate as far as signing in goes. ``emails``: lower case. ``common_name``: "" for none or several."""
+    """A certificate as far as signing in goes. ``emails``: lower case. ``common_name``: "" for none or several.
+    ``subject``: the whole of it (RFC 4514), for the log."""
 
     fingerprint: str
     emails: tuple[str, ...]
     common_name: str
+    subject: str = ""
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -58,7 +63,8 @@ def read_certificate(der: bytes) -> ClientCertificate:
         emails = tuple(dict.fromkeys(email.lower() for email in names.get_values_for_type(x509.RFC822Name)))
     common_names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     common_name = common_names[0] if len(common_names) == 1 else ""
-    return ClientCertificate(hashlib.sha256(der).hexdigest(), emails, common_name)
+    subject = certificate.subject.rfc4514_string()[:SUBJECT_CEILING]
+    return ClientCertificate(hashlib.sha256(der).hexdigest(), emails, common_name, subject)
 
 
 def read_public_key(pem: bytes) -> tuple[str, object]:

@@ -27,6 +27,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
 from pillarbox.directory.certificate import read_certificate
@@ -131,30 +132,30 @@ class LocalDirectory:
 
     async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
         if self._tokens is None:
-            return Denied(Reason.WRONG)
+            return Denied(Reason.WRONG, details={"cause": "no key"})
         try:
-            login = login_key(self._tokens.login_of(credentials.token))
+            said = self._tokens.login_of(credentials.token)
+            login = login_key(said)
             if credentials.login and login_key(credentials.login) != login:
-                return Denied(Reason.WRONG)
+                return Denied(Reason.WRONG, details={"cause": f"the token of {said[:LOGIN_CEILING]}"})
         except TokenRefused as refused:
-            return Denied(Reason.EXPIRED if refused.expired else Reason.WRONG)
+            return Denied(Reason.EXPIRED if refused.expired else Reason.WRONG, details={"cause": str(refused)})
         except ValueError:
-            return Denied(Reason.WRONG)
-        return _answer(await self._accounts.find(login), right=True)
+            return Denied(Reason.WRONG, details={"cause": "a login that nobody can have"})
+        answer = _answer(await self._accounts.find(login), right=True)
+        return _with_details(answer, cause=f"the token of {said[:LOGIN_CEILING]}")
 
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
         try:
-            marks = read_certificate(certificate).marks
+            read = read_certificate(certificate)
         except ValueError:
-            return Denied(Reason.WRONG)
-        account = await self._accounts.find_certified(marks)
-        if account is None:
-            return Denied(Reason.UNKNOWN)
+            return Denied(Reason.WRONG, details={"fingerprint": hashlib.sha256(certificate).hexdigest()})
+        account = await self._accounts.find_certified(read.marks)
         try:
-            foreign = bool(authzid) and login_key(authzid) != login_key(account.login)
+            foreign = account is not None and bool(authzid) and login_key(authzid) != login_key(account.login)
         except ValueError:
             foreign = True
-        return _answer(account, not foreign)
+        return _with_details(_answer(account, not foreign), subject=read.subject, fingerprint=read.fingerprint)
 
     def close(self) -> None:
         """Stops the hashing threads."""
@@ -221,6 +222,10 @@ def _answer(account: Account | None, right: bool) -> Identity | Denied:
     if account.disabled:
         return Denied(Reason.DISABLED, account.login)
     return identity(account)
+
+
+def _with_details(answer: Identity | Denied, **details: str) -> Identity | Denied:
+    return replace(answer, details=details) if isinstance(answer, Denied) else answer
 
 
 def identity(account: Account) -> Identity:

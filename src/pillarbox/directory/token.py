@@ -29,12 +29,24 @@ LEAST_SECRET = 32
 """Octets of a secret for HS256 (RFC 7518 3.2)."""
 
 
+_CAUSES: tuple[tuple[type[jwt.InvalidTokenError], str], ...] = (
+    (jwt.InvalidSignatureError, "signature"),
+    (jwt.InvalidAlgorithmError, "algorithm"),
+    (jwt.InvalidIssuerError, "issuer"),
+    (jwt.InvalidAudienceError, "audience"),
+    (jwt.ImmatureSignatureError, "not valid yet"),
+)
+_MISSING = {"exp": "no expiry", "iss": "no issuer", "aud": "no audience"}
+
+
 class KeyUnusable(ValueError):
     """The key file cannot be used; ``str()`` names it and says what is expected."""
 
 
 class TokenRefused(Exception):
-    """The token lets nobody in; ``str()`` is the reason in words. ``expired``: nothing else is wrong with it."""
+    """The token lets nobody in; ``str()`` is what is wrong with it: "issuer", "audience", "signature", "algorithm",
+    "expiry", "not valid yet", "no expiry", "no issuer", "no audience", 'no claim "..."', 'claim "..."' (no login in
+    it) or "malformed". ``expired``: nothing else is wrong with it."""
 
     def __init__(self, reason: str, *, expired: bool = False) -> None:
         super().__init__(reason)
@@ -89,10 +101,16 @@ class TokenVerifier:
                 options={"require": ["exp", "iss", "aud", self._claim]},
             )
         except jwt.ExpiredSignatureError:
-            raise TokenRefused("the token has expired", expired=True) from None
+            raise TokenRefused("expiry", expired=True) from None
         except jwt.InvalidTokenError as error:
-            raise TokenRefused(f"the token is refused: {type(error).__name__}") from None
+            raise TokenRefused(_cause(error)) from None
         login = claims[self._claim]
         if not isinstance(login, str) or not login:
-            raise TokenRefused(f"the token's {self._claim} is no login")
+            raise TokenRefused(f'claim "{self._claim}"')
         return login
+
+
+def _cause(error: jwt.InvalidTokenError) -> str:
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return _MISSING.get(error.claim, f'no claim "{error.claim}"')
+    return next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "malformed")

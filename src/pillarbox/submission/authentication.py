@@ -25,6 +25,7 @@ MUST NOT IMPORT a directory's or guard's implementation; passwords leave this mo
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +97,15 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
     except Unavailable as error:
         asker.log.info("signin.certificate_unknown", reason=f"directory unavailable: {error}")
         return None
+    digest = hashlib.sha256(certificate).hexdigest()
     if isinstance(answer, Identity) and not _is_at_home(answer.login, asker.site):
-        answer = Denied(Reason.ELSEWHERE)
+        answer = Denied(Reason.ELSEWHERE, answer.login)
     if isinstance(answer, Denied):
-        asker.log.info("signin.certificate_unknown", reason=answer.reason.name.lower())
+        details = {"fingerprint": digest, "login": answer.login, **answer.details}
+        asker.log.info("signin.certificate_unknown", reason=answer.reason.name.lower(), **details)
         return None
     services = asker.services
-    fingerprint = services.guard.fingerprint(answer.login, hashlib.sha256(certificate).hexdigest())
+    fingerprint = services.guard.fingerprint(answer.login, digest)
     services.guard.succeeded(Attempt(asker.address, answer.login, fingerprint, services.now()))
     SIGN_INS.add(1, "certificate", "ok")
     return answer
@@ -136,7 +139,8 @@ class _Exchange:
                 answer = await self._verify(step.credentials)
                 if isinstance(answer, Identity):
                     return answer
-                await self._fail(_login(step.credentials), answer.reason.name.lower())
+                login = _login(step.credentials) or answer.login or ""
+                await self._fail(login, answer.reason.name.lower(), answer.details)
                 refusal = step.refusal
         if refusal:
             await self._ask(SaslChallenge(refusal))  # whatever the client says to it
@@ -201,7 +205,7 @@ class _Exchange:
         except Unavailable as error:
             raise self._unavailable(error) from error
         if isinstance(answer, Identity) and not _is_at_home(answer.login, self._asker.site):
-            answer = Denied(Reason.ELSEWHERE)
+            answer = Denied(Reason.ELSEWHERE, answer.login)
         if isinstance(answer, Identity):
             services = self._asker.services
             fingerprint = services.guard.fingerprint(_login(credentials), self._secret(credentials))
@@ -245,12 +249,13 @@ class _Exchange:
         SIGN_INS.add(1, self._mechanism, "unavailable")
         return Refused(replies.SIGN_IN_UNAVAILABLE, f"directory unavailable: {error}")
 
-    async def _fail(self, login: str, reason: str) -> None:
+    async def _fail(self, login: str, reason: str, details: Mapping[str, str] | None = None) -> None:
         """Logs in the fixed form (contrib/fail2ban reads it) and waits for the fixed time."""
         asker, mechanism = self._asker, self._mechanism
         SIGN_INS.add(1, mechanism, "failed")
         site = asker.site.settings
-        asker.log.warning("signin.failed", login=login, reason=reason, mechanism=mechanism, site=site.name)
+        fields = {"login": login, "reason": reason, "mechanism": mechanism, "site": site.name, **(details or {})}
+        asker.log.warning("signin.failed", **fields)
         if not asker.admission.begin_delay(asker.address, site):
             raise Refused(replies.TOO_MANY_FAILURES, "too many failed sign-ins wait for their answer", closes=True)
         try:
