@@ -140,6 +140,15 @@ async def test_a_health_check_is_the_proxy_itself(octets: bytes) -> None:
         sock.close()
 
 
+async def test_a_proxy_that_names_itself_is_a_health_check() -> None:
+    async with proxied() as (found, refusals):
+        sock = await say(found.port, b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 587\r\n")
+        stream = await asyncio.wait_for(found.streams.get(), 20)
+        assert stream.origin == Origin(("127.0.0.1", 40_000), "127.0.0.1", named=False)
+        assert refusals.empty()
+        sock.close()
+
+
 @pytest.mark.parametrize("octets", [b"EHLO client.example\r\n", b"\x16\x03\x01\x02\x00", b"PROXY TCP4 x\r\n"])
 async def test_a_listed_peer_without_a_header_is_closed_and_told_of(octets: bytes) -> None:
     async with proxied() as (found, refusals):

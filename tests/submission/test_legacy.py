@@ -87,12 +87,37 @@ async def test_behind_a_load_balancer_the_client_counts(
             async with await from_source(server.submission, BALANCER) as through:
                 through.say(header(client))
                 await through.expect(code)
-        async with await from_source(server.submission, BALANCER) as check:  # the balancer's own look
-            check.say(b"PROXY UNKNOWN\r\n")
-            await check.expect(554)
+        for own in (b"PROXY UNKNOWN\r\n", header(BALANCER)):
+            async with await from_source(server.submission, BALANCER) as check:  # the balancer's own look
+                check.say(own)
+                await check.expect(220)
+                await check.command("EHLO check", 250)
+                await check.command("QUIT", 221)
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     refused = [(line["peer"], line["reason"]) for line in lines if line["event"] == "connection.refused"]
     assert refused == [(OUTSIDE, "not in the site's networks")]
+    assert [line["peer"] for line in lines if line["event"] == "session.opened"] == [WITHIN]
+
+
+async def test_who_looks_from_outside_the_networks_signs_in_by_no_way(tmp_path: Path) -> None:
+    """A listed peer that says LOCAL on purpose: what it is told is that we are there."""
+    async with office(
+        tmp_path, site={"proxy_from": (ip_network(BALANCER),)}, networks=PRINTERS, plaintext=True
+    ) as place:
+        async with await from_source(place.legacy, BALANCER) as client:
+            client.say(b"PROXY UNKNOWN\r\n")
+            await client.expect(220)
+            assert not [line for line in await client.command("EHLO check", 250) if line.startswith("AUTH")]
+            await client.command("AUTH PLAIN AGEAYg==", 504)
+            await client.sign_in(DEVICE, PASSWORDS[DEVICE], 504)
+            await client.command("HELO check", 250)
+            await client.sign_in(DEVICE, PASSWORDS[DEVICE], 503)
+            await client.command(f"MAIL FROM:<{DEVICE}>", 530)
+        async with await from_source(place.legacy, BALANCER) as client:
+            client.say(header(WITHIN))
+            await client.expect(220)
+            await client.command("EHLO printer", 250)
+            await client.sign_in(DEVICE, PASSWORDS[DEVICE])
 
 
 async def test_a_load_balancer_within_the_networks_lets_nobody_in(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from pillarbox.net.proxy import V2_CEILING, ProxyError, parse
@@ -31,7 +32,7 @@ WAITING_CEILING: Final = 1_024
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a connection comes from by the word of a listed proxy. ``named``: it named a client; else it speaks for
-    itself (a health check), and ``peer`` is its own address."""
+    itself (a health check), and ``peer`` is its own address, whether it said so or nothing."""
 
     peer: tuple[str, int]
     proxy: str
@@ -82,7 +83,8 @@ class Porter:
     def done(self, sock: socket.socket, proxy: tuple[str, int], source: tuple[str, int] | None) -> None:
         """A header was read."""
         self._waiting -= 1
-        self._arrive(sock, Origin(source or proxy, proxy[0], source is not None))
+        named = source is not None and _plain(source[0]) != _plain(proxy[0])
+        self._arrive(sock, Origin(source or proxy, proxy[0], named))
 
     def failed(self, proxy: str, reason: str) -> None:
         """A connection is closed; an empty ``reason``: it left without a word, as health checks do."""
@@ -99,6 +101,12 @@ class Porter:
     def header_time(self) -> float:
         """Seconds for a header."""
         return self._proxies.header_time
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """IPv4 inside IPv6, as a listener for both hears it, is IPv4; a zone is dropped."""
+    parsed = ip_address(address.partition("%")[0])
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
 class _Reading:

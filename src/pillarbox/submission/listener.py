@@ -7,8 +7,9 @@
     await submission.drain(30.0)
 
 The guard admits the peer before a word is said or a handshake begun; behind a load balancer the peer is the client
-that its PROXY header names. A legacy site has a refusal for whoever is not in its networks, and no session. A reload
-gives new sessions the new plans; sessions that are open keep what they began with.
+that its PROXY header names. A legacy site has a refusal for whoever is not in its networks, and no session; a load
+balancer that looks whether it is there (a listed peer that speaks for itself) has one in which nobody signs in. A
+reload gives new sessions the new plans; sessions that are open keep what they began with.
 
 ERRORS
     KeyError from listen for an address that no plan serves: a bug of the composition root.
@@ -122,7 +123,8 @@ class Submission:
         if self._draining:
             return self._turn_away(stream, plan, replies.SHUTTING_DOWN, "draining")
         guard, settings, now = self._services.guard, plan.default.settings, self._services.now()
-        if settings.legacy is not None and not in_networks(peer, settings.legacy.networks):
+        foreign = settings.legacy is not None and not in_networks(peer, settings.legacy.networks)
+        if foreign and (stream.origin is None or stream.origin.named):
             return self._turn_away(stream, plan, replies.NOT_FROM_THERE, "not in the site's networks")
         if guard.admit(peer, now) is not None:
             return self._turn_away(stream, plan, replies.BLOCKED, "blocked")
@@ -130,7 +132,7 @@ class Submission:
         if not self._admission.enter(peer, settings, known=known):
             return self._turn_away(stream, plan, replies.TOO_MANY_SESSIONS, "too many sessions")
         stream.read_ahead = net.READ_AHEAD_BEFORE_SIGN_IN
-        session = Session(stream, plan, self._services, self._admission, self._signed_in)
+        session = Session(stream, plan, self._services, self._admission, self._signed_in, only_looks=foreign)
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[session] = task
         if not known:

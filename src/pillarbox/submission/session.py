@@ -89,6 +89,7 @@ class Session:
         "_hello",
         "_log",
         "_on_signed_in",
+        "_only_looks",
         "_opened_at",
         "_plan",
         "_posting",
@@ -109,7 +110,10 @@ class Session:
         services: Services,
         admission: "Admission[Session]",
         on_signed_in: "Callable[[Session], None]",
+        *,
+        only_looks: bool = False,
     ) -> None:
+        """``only_looks``: the peer is a load balancer outside a legacy site's networks: nobody signs in here."""
         self.session_id = services.random(6).hex()
         self.identity: Identity | None = None
         self.account_changed = False
@@ -130,6 +134,7 @@ class Session:
         self._cut = False
         self._draining = False
         self._on_signed_in = on_signed_in
+        self._only_looks = only_looks
 
     def _nameless_log(self) -> Logger:
         return get_logger("submission").bind(session=self.session_id, peer=self._stream.peer[0])
@@ -196,7 +201,7 @@ class Session:
             await self._stream.close()
             seconds = round(self._services.now() - self._opened_at, 3)
             more = {"unlogged": self._refusals.unlogged} if self._refusals.unlogged else {}
-            if is_news:
+            if is_news or self.identity is not None:
                 self._log.info("session.closed", how=how, seconds=seconds, messages=self._messages, **more)
 
     async def _converse(self) -> str:
@@ -274,7 +279,9 @@ class Session:
         self._hello = event
         await self._end_transaction()
         stream, tls = self._stream, self._stream.connection.tls
-        if self.identity is None and (tls or self._site.limits.plaintext_sign_in):
+        if self._only_looks:
+            stream.connection.offer(())
+        elif self.identity is None and (tls or self._site.limits.plaintext_sign_in):
             implicit = self._plan.implicit_tls
             stream.connection.offer(
                 offered(self._site, implicit_tls=implicit, tls=tls, certificate=lambda: stream.peer_certificate)
@@ -351,6 +358,8 @@ class Session:
         self._log = self._nameless_log()
 
     def _sign_in(self, identity: Identity, mechanism: str) -> None:
+        if self._only_looks:  # AUTH was not offered: a second lock on the same door
+            raise AssertionError("a sign-in from outside a legacy site's networks")
         legacy = self._site.settings.legacy
         if legacy is not None:
             identity = rights.widened(identity, legacy)
@@ -399,7 +408,8 @@ class Session:
         if plan.switches and (context := stream.tls_context) is not None:
             self._site = site = plan.by_context.get(context, plan.default)
             stream.connection.serve_as(site.limits, site.settings.mechanisms_of(implicit_tls=plan.implicit_tls))
-        if self._site.settings.certificate_signs_in and (certificate := stream.peer_certificate) is not None:
+        signs_in = self._site.settings.certificate_signs_in and not self._only_looks
+        if signs_in and (certificate := stream.peer_certificate) is not None:
             identity = await recognise(certificate, self._asker())
             if identity is not None:
                 stream.connection.sign_in()
