@@ -198,7 +198,7 @@ def test_config_show_knows_networks_and_devices(run: Run, site: Path) -> None:
     (shown,) = json.loads(run("config", "show", "-c", site, "--json").out)["site"]
     assert shown["proxy_from"] == ["10.0.0.5"]
     assert shown["legacy"]["networks"] == ["10.0.0.0/8"]
-    assert shown["legacy"]["logins"] == ["printer", "scanner"]
+    assert shown["legacy"]["logins"] == ["scanner", "printer"]
     assert "sites[0].legacy.networks = 10.0.0.0/8" in run("config", "show", "-c", site).out
 
 

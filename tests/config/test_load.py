@@ -290,11 +290,6 @@ def test_port_25_is_refused_with_the_reason() -> None:
     assert "never a transfer server" in found
 
 
-def test_a_port_within_a_next_hops_name_is_told_its_place() -> None:
-    found = one(SITE + '[[route]]\nhost = "mx.example.org:2626"\n')
-    assert found.endswith("expected the name or address alone; the port goes in port = 2626")
-
-
 def test_a_next_hop_on_port_25_is_normal() -> None:
     assert parse(f"{SITE}{ROUTE}port = 25\n", HERE).delivery.routes
 
