@@ -4,13 +4,15 @@ The same cell for all tests; each leaves three nodes in the quorum. The ledgers 
 (pytest -s); their times decide nothing.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import LiteralString
 
 import psycopg
 import pytest
 from tests.support.cell import Cell, running_cell
-from tests.support.cell_node import Node
+from tests.support.cell_node import Node, wait_until
 from tests.support.certs import Authority
 from tests.support.writers import Ledger, Writers
 
@@ -100,6 +102,36 @@ def the_primary_is_alone_with_its_clients(cell: Cell) -> None:
     cell.mend(alone)
 
 
+def patroni_hangs(cell: Cell) -> None:
+    """Patroni of the primary hangs, and PostgreSQL goes on as a second primary until it wakes."""
+    hung = cell.primary()
+    cell.stop_signal(hung, "patroni")
+    cell.wait_for_primary(other_than=hung)
+    cell.cont(hung, "patroni")
+
+
+def patroni_is_killed(cell: Cell) -> None:
+    """Patroni of the primary is killed and started again after another primary was made."""
+    left = cell.kill(cell.primary(), "patroni")
+    cell.wait_for_primary(other_than=left)
+    left.start("patroni")
+
+
+def a_member_of_etcd_dies(cell: Cell) -> None:
+    """The primary's own etcd is killed; two of three are a quorum."""
+    cell.kill(cell.primary(), "etcd")
+
+
+def etcd_is_gone(cell: Cell) -> None:
+    """All of etcd is killed and comes back after the primary has stepped down."""
+    primary = cell.primary()
+    for node in cell.nodes:
+        cell.kill(node, "etcd")
+    wait_until("the primary steps down", lambda: setting(primary) is None, 60)
+    for node in cell.nodes:
+        node.start("etcd")
+
+
 def a_disk_is_lost(cell: Cell) -> None:
     """A standby comes back with an empty disk."""
     standby = cell.standbys()[0]
@@ -119,6 +151,10 @@ def a_disk_is_lost(cell: Cell) -> None:
                 a_standby_dies,
                 the_primary_hangs,
                 the_primary_is_alone_with_its_clients,
+                patroni_hangs,
+                patroni_is_killed,
+                a_member_of_etcd_dies,
+                etcd_is_gone,
                 a_disk_is_lost,
             )
         ),
@@ -153,6 +189,49 @@ def test_without_a_quorum_nothing_is_confirmed_and_a_cancelled_wait_is_a_warning
     assert warned == ["01000"]
     waiting.close()
     watching.close()
+
+
+@pytest.mark.heavy
+def test_a_primary_that_comes_back_alone_is_not_believed(cell: Cell) -> None:
+    """Patroni 4.1.5 is told to be strict, and yet starts it with no standby to wait for. A client sees that."""
+    primary, standbys = cell.primary(), cell.standbys()
+    with Writers(cell.dsn("submitter", "mail"), patience=2.0) as writers:
+        writers.wait_for_more(200)
+        for standby in standbys:
+            cell.kill(standby, "postgres", "patroni")
+        wait_until("Patroni misses its standbys", lambda: setting(primary) == "ANY 1 (*)", 60)
+        cell.kill(primary, "postgres")
+        wait_until("a primary again", lambda: setting(primary) is not None, 60)
+        before = writers.confirmed
+        with psycopg.connect(cell.dsn("submitter", "mail"), autocommit=True) as connection:
+            waits = threading.Thread(target=quietly, args=(connection.execute, "SELECT txid_current()"))
+            waits.start()
+            waits.join(5)
+            alone = "confirms alone" if not waits.is_alive() else "waits"
+            print(f"\n{alone}: synchronous_standby_names is {setting(primary)!r}")
+            assert waits.is_alive() or setting(primary) == ""
+            assert writers.confirmed == before
+            for standby in standbys:
+                standby.start()
+            writers.wait_for_more(200)
+            waits.join()
+    nothing_lost(writers, "alone after a restart")
+
+
+def setting(node: Node) -> str | None:
+    """synchronous_standby_names of a primary; None while it is none."""
+    with contextlib.suppress(psycopg.Error), psycopg.connect(node.local_dsn(), autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT current_setting('synchronous_standby_names') WHERE NOT pg_is_in_recovery()"
+        ).fetchone()
+        return str(row[0]) if row else None
+    return None
+
+
+def quietly(call: Callable[[LiteralString], object], statement: LiteralString) -> None:
+    """The call, whatever comes of it."""
+    with contextlib.suppress(psycopg.Error):
+        call(statement)
 
 
 @pytest.mark.heavy
