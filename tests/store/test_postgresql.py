@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import psycopg
 import pytest
+from tests.support.administrator import Administrator
 from tests.support.postgres import Postgres, running_postgres
 
 from pillarbox.store.errors import (
@@ -63,46 +64,19 @@ async def numbers(store: Store) -> list[int]:
     return [number for (number,) in rows]
 
 
-class Administrator:
-    """A second connection, of the superuser."""
-
-    def __init__(self, dsn: str) -> None:
-        self._connection = psycopg.connect(dsn, autocommit=True)
-
-    def ask(self, query: str) -> list[tuple[object, ...]]:
-        cursor = self._connection.execute(query.encode())
-        return cursor.fetchall() if cursor.description else []
-
-    def close(self) -> None:
-        self._connection.close()
-
-    async def until(self, query: str) -> None:
-        """Waits until the query's first value is true."""
-        async with asyncio.timeout(30):
-            while not self.ask(query)[0][0]:  # noqa: ASYNC110  # the server sets no event of ours
-                await asyncio.sleep(0.01)
-
-    async def until_a_commit_waits_for_a_standby(self) -> None:
-        await self.until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-
-
 @pytest.fixture
-def administrator(dsn: str) -> Iterator[Administrator]:
+async def administrator(dsn: str) -> AsyncIterator[Administrator]:
     opened = Administrator(dsn)
     yield opened
     with contextlib.suppress(psycopg.Error):  # some tests kill the server
-        opened.ask("ALTER SYSTEM RESET synchronous_standby_names")
-        opened.ask("SELECT pg_reload_conf()")
+        await opened.demand_nothing()
     opened.close()
 
 
 @pytest.fixture
 async def no_quorum(administrator: Administrator) -> Administrator:
     """Every commit waits for a standby that does not exist."""
-    administrator.ask("SET synchronous_commit = off")
-    administrator.ask("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
-    administrator.ask("SELECT pg_reload_conf()")
-    await administrator.until("SELECT current_setting('synchronous_standby_names') = 'ghost'")
+    await administrator.demand_a_standby()
     return administrator
 
 

@@ -87,28 +87,28 @@ class ClusterLedger:
         return await self._change(RETRY._replace(early=early), which, now)
 
     async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
-        """A page of messages in each transaction, so that a verb over a million keeps nobody waiting."""
         changed: list[str] = []
-        after = ""
-        while names := await self._find(which, now, after, PAGE):
-            query, values = verbs.change(verb, which, names, now)
-
-            async def work(
-                transaction: Transaction, query: str = query, values: Sequence[object] = values
-            ) -> set[str]:
-                return {queue_id for (queue_id,) in await transaction.fetch(query, values)}
-
-            changed += sorted(await self._cell.change(work))
-            if len(names) < PAGE:
-                break
-            after = names[-1]
+        after: str | None = ""
+        while after is not None:
+            ids, after = await self.change_page(verb, which, now, after)
+            changed += ids
         return changed
 
-    async def _change_page(self, query: verbs.Query) -> Sequence[str]:
+    async def change_page(
+        self, verb: Change, which: Filter, now: float, after: str
+    ) -> tuple[Sequence[str], str | None]:
+        """A verb over the next PAGE messages after ``after``, one transaction, so that one over a million keeps
+        nobody waiting: the ids changed, and where to go on (None: nowhere)."""
+        names = await self._find(which, now, after, PAGE)
+        if not names:
+            return (), None
+        query = verbs.change(verb, which, names, now)
+
         async def work(transaction: Transaction) -> set[str]:
             return {queue_id for (queue_id,) in await transaction.fetch(*query)}
 
-        return sorted(await self._cell.change(work))
+        changed = sorted(await self._cell.change(work))
+        return changed, names[-1] if len(names) == PAGE else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
         """See Ledger.expunge."""

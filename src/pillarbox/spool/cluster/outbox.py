@@ -15,7 +15,7 @@ from pillarbox.spool.cluster.cell import Cell, spool_error
 from pillarbox.spool.cluster.removal import Removal
 from pillarbox.spool.cluster.rows import RECIPIENT_COLUMNS, by_message, envelope_of, escaped, recipient_of
 from pillarbox.spool.cluster.settling import Result, Settling, carry_out, lost
-from pillarbox.spool.cluster.taking import Wanted, add_promotion, add_taking, is_due
+from pillarbox.spool.cluster.taking import FIRST, Wanted, add_promotion, add_taking, is_due
 from pillarbox.spool.cluster.workers import HEARTBEAT, Identity, Worker
 from pillarbox.spool.schema import MESSAGE_COLUMNS
 from pillarbox.store.errors import DiskFull, StoreError, Transient, Undone
@@ -29,6 +29,8 @@ OCTETS = 8 * 1024 * 1024
 """Settlements, and octets of bounces, in one transaction."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 """Seconds between two looks for what is due: after something was, and at most."""
+_LOOKING = 10
+"""How much longer than a look the pause after it is, at least: a long queue is not looked through all the time."""
 
 _LOAD = (
     f"SELECT {MESSAGE_COLUMNS}, CASE WHEN m.content_id IS NULL THEN m.content END FROM message m "  # noqa: S608  # our own columns
@@ -63,6 +65,7 @@ class ClusterOutbox:
         self._ids = itertools.count(int(time.time() * 1e6))
         self._held: dict[int, _Held] = {}
         self._skip: frozenset[str] = frozenset()
+        self._after = FIRST
         self._taking = asyncio.Lock()
         self._settlements: Batches[Settling] = Batches(self._settle, most=MOST, octets=OCTETS)
         self._unreturned: list[Settling] = []
@@ -106,24 +109,28 @@ class ClusterOutbox:
         granted: list[Lease] = []
         octets = LEASE_OCTETS
         async with self._taking:
+            round_trip = self._after == FIRST  # all lanes were looked at, once we are at the end
             while len(granted) < limit and octets > 0 and self._cell.trouble is None:
                 asked = limit - len(granted)
-                leases, recipients, taken = await self._take(Wanted(now, asked, skip, octets))
+                leases, recipients = await self._take(Wanted(now, asked, skip, octets, self._after))
                 granted += leases
-                octets -= taken
-                if recipients < asked:  # no lane had more than was looked at
-                    break
+                octets -= sum(_weight(lease) for lease in leases)
+                if self._after == FIRST and recipients < asked:  # nor had any lane more than was looked at
+                    if round_trip:
+                        break
+                    round_trip = True
         return granted
 
-    async def _take(self, wanted: Wanted) -> tuple[list[Lease], int, int]:
-        """Leases, how many recipients are in them, and their octets."""
+    async def _take(self, wanted: Wanted) -> tuple[list[Lease], int]:
+        """Leases, and how many recipients are in them. Moves on to where the next one begins."""
         began = self._cell.loop.time()
         identity = self._worker.ready(began)
         identity.takings += 1
         taking = identity.takings
 
         async def work(transaction: Transaction) -> Statement:
-            self._worker.enter(transaction, identity)
+            if began - identity.asked_at > HEARTBEAT:
+                self._worker.enter(transaction, identity)
             return add_taking(transaction, wanted, identity.id, taking)
 
         try:
@@ -132,20 +139,26 @@ class ClusterOutbox:
             if not isinstance(error, Undone):  # they may be ours, and we do not know which
                 self._worker.renew()
             raise _unavailable(error) from error
-        identity.asked_at = max(identity.asked_at, began)
-        if not rows:
-            return [], 0, 0
-        ranks = {queue_id: rank for rank, queue_id, _ in rows}
+        if began - identity.asked_at > HEARTBEAT:
+            identity.asked_at = began
+        ranks: dict[str, float] = {}
         keys: dict[str, set[int]] = {}
-        for _, queue_id, key in rows:
-            keys.setdefault(queue_id, set()).add(key)
+        self._after = FIRST
+        for rank, name, key in rows:
+            if rank is None:
+                self._after = (name, key)
+            else:
+                ranks[name] = rank
+                keys.setdefault(name, set()).add(key)
+        if not keys:
+            return [], 0
         try:
             leases = await self._load(identity, taking, keys)
         except Unavailable:
             self._unreturned += [Settling(name, identity.id, taking, False, None) for name in keys]
             raise
         leases.sort(key=lambda lease: (ranks[lease.envelope.queue_id], lease.envelope.queue_id))
-        return leases, len(rows), sum(_weight(lease) for lease in leases)
+        return leases, sum(map(len, keys.values()))
 
     async def _load(self, identity: Identity, taking: int, keys: Mapping[str, set[int]]) -> list[Lease]:
         names = list(keys)
@@ -169,12 +182,13 @@ class ClusterOutbox:
         ends_at = loop.time() + timeout
         pause = _FIRST_LOOK
         while True:
+            began = loop.time()
             if self._cell.trouble is None and await self._look():
                 return
-            left = ends_at - loop.time()
-            if left <= 0:
+            now = loop.time()
+            if now >= ends_at:
                 return
-            await asyncio.sleep(min(pause, left))
+            await asyncio.sleep(min(max(pause, _LOOKING * (now - began)), ends_at - now))
             pause = min(pause * 1.5, _LONGEST_LOOK)
 
     async def _look(self) -> bool:

@@ -160,9 +160,7 @@ def _changes(queue_id: str, made: Plan, held: set[int], now: float) -> Iterator[
             yield _Change(queue_id, key, GONE, tried=True)
         elif (deferred := made.postponed.get(key)) is not None:
             state = LATER if deferred.due_at > now else State.DUE.value
-            yield _Change(
-                queue_id, key, state, deferred.due_at, deferred.reason, getattr(deferred, "tried", True), warned
-            )
+            yield _Change(queue_id, key, state, deferred.due_at, deferred.reason, deferred.tried, warned)
         elif (failed := made.dead.get(key)) is not None:
             yield _Change(queue_id, key, State.DEAD.value, None, failed.reason, True, warned)
         else:

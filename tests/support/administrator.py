@@ -1,0 +1,43 @@
+"""An administrator of a PostgreSQL node: looks at it and changes it beside the program under test."""
+
+import asyncio
+
+import psycopg
+
+
+class Administrator:
+    """A second connection, of the superuser."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = psycopg.connect(dsn, autocommit=True)
+
+    def ask(self, query: str) -> list[tuple[object, ...]]:
+        cursor = self._connection.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        self._connection.close()
+
+    async def until(self, query: str) -> None:
+        """Waits until the query's first value is true."""
+        async with asyncio.timeout(30):
+            while not self.ask(query)[0][0]:  # noqa: ASYNC110  # the server sets no event of ours
+                await asyncio.sleep(0.01)
+
+    async def until_a_commit_waits_for_a_standby(self) -> None:
+        await self.until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
+    async def demand_a_standby(self) -> None:
+        """Every commit waits for a standby that does not exist."""
+        self.ask("SET synchronous_commit = off")
+        self.ask("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+        await self._reload("ghost")
+
+    async def demand_nothing(self) -> None:
+        """Commits wait for this node alone; those that wait for a standby are confirmed."""
+        self.ask("ALTER SYSTEM RESET synchronous_standby_names")
+        await self._reload("")
+
+    async def _reload(self, names: str) -> None:
+        self.ask("SELECT pg_reload_conf()")
+        await self.until(f"SELECT current_setting('synchronous_standby_names') = '{names}'")
