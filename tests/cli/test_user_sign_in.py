@@ -19,9 +19,12 @@ def test_who_has_no_scram_secret_is_listed_until_a_new_password(run: Run, site: 
     add(run, site, "new@example.org")
     listed = json.loads(run("user", "list", "--no-scram", "--json", "-c", site).out)
     assert [user["login"] for user in listed] == ["old@example.org"]
+    assert run("user", "disable", "old@example.org", "-c", site).code == 0
+    assert run("user", "list", "--no-scram", "--json", "-c", site).out == "[]\n"
+    assert run("user", "enable", "old@example.org", "-c", site).code == 0
     assert run("user", "password", "old@example.org", "--password-stdin", "-c", site, stdin="another one\n").code == 0
     done = run("user", "list", "--no-scram", "-c", site)
-    assert (done.code, done.err) == (0, "every account has a SCRAM secret\n")
+    assert (done.code, done.err) == (0, "every enabled account has a SCRAM secret\n")
 
 
 def test_certificates_from_add_to_remove(run: Run, site: Path, tmp_path: Path) -> None:

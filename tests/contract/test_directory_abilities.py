@@ -91,18 +91,41 @@ async def test_the_local_directory_has_each_ability(site: Site) -> None:
     assert isinstance(site.directory, CertificateDirectory)
 
 
-async def test_scram_is_offered_only_while_every_account_has_a_secret(site: Site) -> None:
-    assert site.directory.offers_scram
+def everybody(_: str) -> bool:
+    return True
+
+
+async def test_scram_is_offered_to_those_who_count_and_are_enabled(site: Site) -> None:
     await site.verb("add", login="anna", password="right")
-    assert site.directory.offers_scram
+    await without_secret(site, "Printer")
+    assert not site.directory.offers_scram(everybody)
+    assert site.directory.offers_scram(lambda login: login != "printer")
+    await site.verb("disable", login="printer")
+    assert site.directory.offers_scram(everybody)
+    await site.verb("enable", login="printer")
+    assert not site.directory.offers_scram(everybody)
+
+
+async def test_with_too_many_to_name_scram_is_offered_to_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pillarbox.directory.accounts.MISSING_CEILING", 2)
+    for number in range(3):
+        assert site.directory.offers_scram(lambda _: False)
+        await without_secret(site, f"old{number}")
+    assert not site.directory.offers_scram(lambda _: False)
+
+
+async def test_scram_is_offered_only_while_every_account_has_a_secret(site: Site) -> None:
+    assert site.directory.offers_scram(everybody)
+    await site.verb("add", login="anna", password="right")
+    assert site.directory.offers_scram(everybody)
     await without_secret(site, "old")
-    assert not site.directory.offers_scram
+    assert not site.directory.offers_scram(everybody)
     await site.verb("password", login="old", password="right")
-    assert site.directory.offers_scram
+    assert site.directory.offers_scram(everybody)
     await without_secret(site, "older")
-    assert not site.directory.offers_scram
+    assert not site.directory.offers_scram(everybody)
     await site.verb("remove", login="older")
-    assert site.directory.offers_scram
+    assert site.directory.offers_scram(everybody)
 
 
 async def test_whoever_has_proven_the_stored_secret_is_let_in_until_the_password_changes(site: Site) -> None:
@@ -213,7 +236,7 @@ async def test_a_mark_is_of_one_account_and_one_that_is_none_is_refused(site: Si
 
 async def test_a_directory_without_key_takes_no_tokens_and_one_without_scram_offers_none(site: Site) -> None:
     plain = LocalDirectory(site.accounts, LocalSettings(argon2_memory=64, argon2_time=1))
-    assert not plain.offers_tokens and not plain.offers_scram
+    assert not plain.offers_tokens and not plain.offers_scram(everybody)
     assert await plain.verify_token(TokenCredentials("", "t")) == Denied(Reason.WRONG)
     plain.close()
 
@@ -232,7 +255,7 @@ class NotHeard:
 
 async def test_before_the_accounts_were_heard_of_scram_is_neither_offered_nor_answered() -> None:
     directory = LocalDirectory(NotHeard(), LocalSettings(scram=True))
-    assert not directory.offers_scram
+    assert not directory.offers_scram(everybody)
     with pytest.raises(Unavailable):
         await directory.scram_secret("anna")
     directory.close()

@@ -23,7 +23,7 @@ class Lookup:
     def __init__(self, *accounts: Account) -> None:
         self.accounts = {account.login: account for account in accounts}
         self.failing = False
-        self.scram_state: ScramState | None = ScramState(True, bytes(32))
+        self.scram_state: ScramState | None = ScramState(frozenset(), False, bytes(32))
 
     async def find_certified(self, marks: Sequence[str]) -> Account | None:
         found = (account for mark in marks for account in self.accounts.values() if mark in account.certificates)

@@ -160,3 +160,15 @@ async def test_a_name_that_cannot_be_is_answered_like_any_other(tmp_path: Path) 
                 assert await client.sign_in("a\u0007b", "x", 535) == FAILED
                 await client.command(f"AUTH SCRAM-SHA-256 {b64(f'n,,n=a{chr(7)}b,r=abc')}", 334)
                 await client.command("*", 501)
+
+
+@pytest.mark.parametrize("without", [DEVICE, PERSON])
+async def test_an_account_without_a_secret_counts_where_it_signs_in_and_nowhere_else(
+    tmp_path: Path, without: str
+) -> None:
+    async with office(tmp_path, without_scram=without) as place:
+        for port, at_home, _ in sites(place):
+            async with session(place, port) as client:
+                lines = await client.command("EHLO device.example", 250)
+                (offered,) = [line for line in lines if line.startswith("AUTH ")]
+                assert ("SCRAM-SHA-256" in offered) is (at_home != without)

@@ -82,9 +82,11 @@ async def office(
     *,
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
     site: dict[str, Any] | None = None,
+    without_scram: str = "",
     **legacy: Any,
 ) -> AsyncIterator[Office]:
-    """``legacy``: fields of LegacySettings, ``site``: of both sites' SiteSettings."""
+    """``legacy``: fields of LegacySettings, ``site``: of both sites' SiteSettings,
+    ``without_scram``: who has no secret."""
     for name in ("clients", "site"):
         (folder / name).mkdir()
     clients = Authority(folder / "clients", "Clients")
@@ -92,7 +94,7 @@ async def office(
     devices = frozenset((DEVICE.lower(),))
     both: dict[str, Any] = {"mechanisms": MECHANISMS, "tls": tls, **(site or {})}
     async with AsyncExitStack() as stack:
-        directory = await _people(folder, stack)
+        directory = await _people(folder, stack, without_scram)
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         addresses = [Address("127.0.0.1", sock.getsockname()[1]) for sock in sockets]
         server = await stack.enter_async_context(
@@ -118,7 +120,7 @@ async def office(
         )
 
 
-async def _people(folder: Path, stack: AsyncExitStack) -> LocalDirectory:
+async def _people(folder: Path, stack: AsyncExitStack, without_scram: str) -> LocalDirectory:
     (folder / "token.key").write_text(SECRET)
     tokens = TokenSettings(folder / "token.key", "https://id.example", "pillarbox")
     local = LocalSettings(argon2_memory=64, argon2_time=1, scram=True, tokens=tokens)
@@ -126,7 +128,8 @@ async def _people(folder: Path, stack: AsyncExitStack) -> LocalDirectory:
     stack.push_async_callback(accounts.close)
     passwords = Passwords(local)
     for login, password in PASSWORDS.items():
-        hashed, scram = await passwords.hash(password), create_secret(password, iterations=4096)
+        hashed = await passwords.hash(password)
+        scram = None if login == without_scram else create_secret(password, iterations=4096)
         await accounts.add(Account(login, (), (), False, None, False, 0, 0.0, 0.0, hashed, scram, (f"cn:{login}",)))
     directory = LocalDirectory(accounts, local, passwords=passwords)
     stack.callback(directory.close)

@@ -123,7 +123,9 @@ def list_users(
     as_json: JsonOption = False,
     no_scram: Annotated[
         bool,
-        Option("--no-scram", help="Only those without a SCRAM secret: they keep SCRAM-SHA-256 from being offered."),
+        Option(
+            "--no-scram", help="Only enabled ones without a SCRAM secret: they keep SCRAM-SHA-256 from being offered."
+        ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -134,14 +136,14 @@ def list_users(
         async with operations(settings) as verbs:
             return await verbs.list_users()
 
-    users = [user for user in run(work()) if not (no_scram and user.scram)]
+    users = [user for user in run(work()) if not (no_scram and (user.scram or user.disabled))]
     if as_json:
         say_json([as_data(user) for user in users])
     elif users:
         head = ("LOGIN", "ADDRESSES", "DOMAINS", "STATE", "PASSWORD CHANGED")
         say_table(head, [_row(user) for user in users])
     elif no_scram:
-        remark("every account has a SCRAM secret")
+        remark("every enabled account has a SCRAM secret")
     else:
         remark("no accounts; add one with `pillarbox user add`")
 

@@ -37,6 +37,8 @@ Listener = Callable[[str, int], Awaitable[None]]
 """(login, generation): sessions and memories of this login with a lower generation are void."""
 
 CACHE_CEILING = 16_384
+MISSING_CEILING = 256
+"""Accounts without a SCRAM secret that are told of by name."""
 
 MIGRATIONS = (
     """
@@ -274,9 +276,12 @@ def _certify(db: Database, key: str, marks: Sequence[str]) -> None:
 
 
 def _scram_state(db: Database) -> ScramState:
-    missing: Any = db.execute("SELECT EXISTS (SELECT 1 FROM accounts WHERE scram IS NULL)").fetchone()
+    rows: Any = db.execute(
+        "SELECT key FROM accounts WHERE scram IS NULL AND NOT disabled LIMIT ?", (MISSING_CEILING + 1,)
+    ).fetchall()
+    missing = frozenset(row[0] for row in rows[:MISSING_CEILING])
     key: Any = db.execute("SELECT value FROM keys WHERE name = 'scram'").fetchone()
-    return ScramState(not missing[0], bytes(key[0]))
+    return ScramState(missing, len(rows) > MISSING_CEILING, bytes(key[0]))
 
 
 def _find(db: Database, key: str) -> Account | None:

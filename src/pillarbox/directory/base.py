@@ -7,7 +7,7 @@ ERRORS
     Unavailable: the directory cannot say; becomes 454, never 535.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol, runtime_checkable
@@ -75,9 +75,9 @@ class Directory(Protocol):
 class ScramDirectory(Protocol):
     """The ability to be signed in at by SCRAM-SHA-256."""
 
-    @property
-    def offers_scram(self) -> bool:
-        """Whether everybody could sign in by it now. No I/O: asked at each EHLO."""
+    def offers_scram(self, counts: Callable[[str], bool]) -> bool:
+        """Whether everybody could sign in by it now, of those whose login ``counts`` (in the form of login_key). No
+        I/O: asked at each EHLO."""
         ...
 
     async def scram_secret(self, authcid: str) -> ScramSecret:
@@ -155,11 +155,19 @@ class CertificateTaken(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ScramState:
-    """What SCRAM needs of all accounts together. ``everywhere``: each account has a secret, so that the mechanism can
-    be offered before anyone is named. ``key``: the one of secrets for names that nobody has; it never changes."""
+    """What SCRAM needs of all accounts together, so that it can be offered before anyone is named.
 
-    everywhere: bool
+    ``missing``: keys of enabled accounts without a secret; ``more``: there are others than these, too many to name.
+    ``key``: the one of secrets for names that nobody has; it never changes.
+    """
+
+    missing: frozenset[str]
+    more: bool
     key: bytes
+
+    def covers(self, counts: Callable[[str], bool]) -> bool:
+        """Whether each enabled account that counts has a secret."""
+        return not self.more and not any(map(counts, self.missing))
 
 
 class AccountLookup(Protocol):

@@ -93,11 +93,10 @@ class LocalDirectory:
         self._right = _Memory(settings.cache, RIGHT_CEILING)
         self._wrong = _Memory(settings.cache, WRONG_CEILING)
 
-    @property
-    def offers_scram(self) -> bool:
-        """Each account has a secret, and new passwords get one."""
+    def offers_scram(self, counts: Callable[[str], bool]) -> bool:
+        """Each enabled account that counts has a secret, and new passwords get one."""
         state = self._accounts.scram_state
-        return self._scram and state is not None and state.everywhere
+        return self._scram and state is not None and state.covers(counts)
 
     @property
     def offers_tokens(self) -> bool:

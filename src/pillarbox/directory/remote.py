@@ -6,8 +6,8 @@
     handlers.update(accounts.handlers())        # before link.start()
     accounts.on_change(lambda login, generation: ...)
 
-What was found is remembered while the channel lasts: the spool process tells of each change (and whether each account
-has a SCRAM secret now), and awaits the answer, before the operator's verb returns. So a remembered account is never
+What was found is remembered while the channel lasts: the spool process tells of each change (and who has no SCRAM
+secret now), and awaits the answer, before the operator's verb returns. So a remembered account is never
 older than the last verb that returned. With the channel the memory ends; at the next one this worker asks for what it
 missed, and on_change hears of it.
 
@@ -99,7 +99,8 @@ class RemoteAccounts:
     async def _watch(self) -> None:
         self._forget_all()
         answer = await self._link.request("account.watch", self._seen)
-        self._scram_state = ScramState(from_body(bool, answer["scram"]), from_body(bytes, answer["key"]))
+        missing, more = from_body(tuple[list[str], bool], answer["scram"])
+        self._scram_state = ScramState(frozenset(missing), more, from_body(bytes, answer["key"]))
         for login, generation in from_body(list[tuple[str, int]], answer["changed"]):
             self._tell(login, generation)
         self._seen = max(self._seen or 0, from_body(int, answer["last"]))
@@ -110,9 +111,9 @@ class RemoteAccounts:
         self._cache.clear()
 
     def _changed(self, _channel: Channel, body: Any) -> bool:
-        login, generation, scram = from_body(tuple[str, int, bool], body)
+        login, generation, (missing, more) = from_body(tuple[str, int, tuple[list[str], bool]], body)
         if self._scram_state is not None:
-            self._scram_state = replace(self._scram_state, everywhere=scram)
+            self._scram_state = replace(self._scram_state, missing=frozenset(missing), more=more)
         self._changes += 1
         self._cache.pop(login_key(login), None)
         self._seen = max(self._seen or 0, generation)

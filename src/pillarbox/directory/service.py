@@ -7,13 +7,14 @@ Give ``ERRORS`` to control.serve for both.
 
 A worker says ``account.watch`` on each connection, with the last generation that it heard of (None: none yet), and
 hears of what changed since. From then on each change comes to it as the request ``account.changed`` (login,
-generation, whether each account has a SCRAM secret now); the operator's verb returns when every connected worker has
+generation, scram as below); the operator's verb returns when every connected worker has
 answered, or after ``TELL_TIME`` seconds with a line in the log.
 
     account.find       login -> account or None
     account.certified  [mark of a certificate, the surest first] -> account or None
     account.watch      generation or None -> {last: generation, changed: [[login, generation]],
-                       scram: each account has a secret, key: of the secrets of names that nobody has}
+                       scram: [the enabled accounts without a secret, whether there are more of them],
+                       key: of the secrets of names that nobody has}
 
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
 recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
@@ -50,6 +51,7 @@ from pillarbox.directory.base import (
     AccountExists,
     CertificateTaken,
     InvalidAccount,
+    ScramState,
     Unavailable,
     UnknownAccount,
 )
@@ -109,7 +111,7 @@ class _LookupService:
         state = self._accounts.scram_state
         if state is None:
             raise Unavailable("the accounts are not open")
-        return {"last": last, "changed": changed, "scram": state.everywhere, "key": state.key}
+        return {"last": last, "changed": changed, "scram": _scram(state), "key": state.key}
 
     def _left(self, channel: Channel) -> None:
         self._watchers.discard(channel)
@@ -119,11 +121,15 @@ class _LookupService:
     async def _tell_all(self, login: str, generation: int) -> None:
         watchers = tuple(self._watchers)
         state = self._accounts.scram_state
-        change = (login, generation, state is not None and state.everywhere)
+        change = (login, generation, ([], True) if state is None else _scram(state))
         await asyncio.gather(*(_tell(channel, change, self._tell_time) for channel in watchers))
 
 
-async def _tell(channel: Channel, change: tuple[str, int, bool], tell_time: float) -> None:
+def _scram(state: ScramState) -> tuple[list[str], bool]:
+    return sorted(state.missing), state.more
+
+
+async def _tell(channel: Channel, change: tuple[str, int, tuple[list[str], bool]], tell_time: float) -> None:
     try:
         async with asyncio.timeout(tell_time):
             await channel.request("account.changed", change)

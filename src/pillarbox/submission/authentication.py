@@ -98,7 +98,7 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
         asker.log.info("signin.certificate_unknown", reason=f"directory unavailable: {error}")
         return None
     digest = hashlib.sha256(certificate).hexdigest()
-    if isinstance(answer, Identity) and not _is_at_home(answer.login, asker.site):
+    if isinstance(answer, Identity) and not asker.site.is_home_of(answer.login):
         answer = Denied(Reason.ELSEWHERE, answer.login)
     if isinstance(answer, Denied):
         details = {"fingerprint": digest, "login": answer.login, **answer.details}
@@ -204,7 +204,7 @@ class _Exchange:
             answer = await self._ask_directory(credentials, verdict)
         except Unavailable as error:
             raise self._unavailable(error) from error
-        if isinstance(answer, Identity) and not _is_at_home(answer.login, self._asker.site):
+        if isinstance(answer, Identity) and not self._asker.site.is_home_of(answer.login):
             answer = Denied(Reason.ELSEWHERE, answer.login)
         if isinstance(answer, Identity):
             services = self._asker.services
@@ -266,22 +266,10 @@ class _Exchange:
             asker.admission.end_delay(asker.address)
 
 
-def _is_at_home(login: str, site: Site) -> bool:
-    """Whether this login is good at this site: a device's at its legacy site, anybody else's at the others."""
-    legacy, foreign = site.settings.legacy, site.settings.foreign_logins
-    if legacy is None and not foreign:
-        return True
-    try:
-        key = login_key(login)
-    except ValueError:
-        return True  # nobody's: the directory says so
-    return key not in foreign if legacy is None else key in legacy.logins
-
-
 def _secret_name(authcid: str, site: Site) -> str:
     """Whose secret an exchange in SCRAM gets. At the wrong site that of a name that nobody can have: our signature
     would tell before the 535 that the password was right."""
-    return authcid if _is_at_home(authcid, site) else f"{login_key(authcid)}\0"
+    return authcid if site.is_home_of(authcid) else f"{login_key(authcid)}\0"
 
 
 def _login(credentials: Claim) -> str:

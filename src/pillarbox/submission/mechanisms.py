@@ -4,8 +4,8 @@
 
 Asked at each EHLO that may offer any: inside TLS, and at a legacy site that takes sign-in without. Mechanisms are
 announced before anyone is named, and a client that picks one that its account cannot use gets 535 and may ask for a
-new password. So SCRAM-SHA-256 is offered only while every account of the directory has a secret, tokens only where
-there is a key to check them and inside TLS, EXTERNAL only to whoever showed a certificate.
+new password. So SCRAM-SHA-256 is offered only while every enabled account that may sign in here has a secret, tokens
+only where there is a key to check them and inside TLS, EXTERNAL only to whoever showed a certificate.
 
 STANDARDS
     RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do), RFC 6750 5.3 (a bearer
@@ -24,7 +24,7 @@ Condition = Callable[[Site, bytes | None], bool]
 
 
 def _scram(site: Site, _: bytes | None) -> bool:
-    return isinstance(site.directory, ScramDirectory) and site.directory.offers_scram
+    return isinstance(site.directory, ScramDirectory) and site.directory.offers_scram(site.is_home_of)
 
 
 def _tokens(site: Site, _: bytes | None) -> bool:

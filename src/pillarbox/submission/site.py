@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pillarbox.directory.base import Directory
+from pillarbox.directory.preparation import login_key
 from pillarbox.guard.base import Guard
 from pillarbox.net.tls import ListenerTls, server_context, switching_context
 from pillarbox.smtp.connection import Limits
@@ -33,6 +34,17 @@ class Site:
     settings: SiteSettings
     directory: Directory
     limits: Limits
+
+    def is_home_of(self, login: str) -> bool:
+        """Whether this login is good at this site: a device's at its legacy site, anybody else's at the others."""
+        legacy, foreign = self.settings.legacy, self.settings.foreign_logins
+        if legacy is None and not foreign:
+            return True
+        try:
+            key = login_key(login)
+        except ValueError:
+            return True  # nobody's: the directory says so
+        return key not in foreign if legacy is None else key in legacy.logins
 
 
 @dataclass(frozen=True, slots=True)
