@@ -21,6 +21,7 @@ from pillarbox.config.files import check_ports
 from pillarbox.config.settings import Settings
 from pillarbox.delivery.settings import AuthSettings, SmarthostRoute, TlsMode
 from pillarbox.doctor.report import Finding, Severity
+from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.submission.settings import Address, LegacySettings
 
 Make = Callable[[Issued], Settings]
@@ -141,6 +142,7 @@ def test_a_user_that_is_not_there(make: Make, authority: Authority) -> None:
 
 def test_too_little_room(make: Make, authority: Authority) -> None:
     settings = make(authority.issue("mail.example.org"))
+    assert isinstance(settings.spool, EmbeddedSettings)
     settings = replace(settings, spool=replace(settings.spool, min_free=1 << 60))
     assert "answered 452" in str(errors(settings)[0])
 

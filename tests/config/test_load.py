@@ -9,6 +9,7 @@ import pytest
 from pillarbox.config import ConfigError, Settings, load, parse, schema
 from pillarbox.config.model import ARRAYS, TABLES, SmarthostTable
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.submission.settings import Address, ClientCertificates
 
 HERE = Path("/etc/pillarbox/pillarbox.toml")
@@ -51,6 +52,7 @@ def test_the_smallest_file_and_its_defaults() -> None:
     assert settings.server.data_directory == Path("/var/lib/pillarbox")
     assert 1 <= settings.server.submission_workers <= 4
     assert settings.metrics is None
+    assert isinstance(settings.spool, EmbeddedSettings)
     assert settings.spool.directory == Path("/var/lib/pillarbox/spool")
     assert settings.directories[0].name == "local"
     site = settings.sites[0]
@@ -136,7 +138,7 @@ def test_every_key_reaches_its_room() -> None:
     assert settings.server.drain_time == 60
     assert (settings.log.form, settings.log.level) == ("readable", "debug")
     assert settings.metrics == Address("127.0.0.1", 9587)
-    assert settings.spool.min_free == 2 << 30
+    assert settings.spool == EmbeddedSettings(Path("/etc/pillarbox/data/spool"), 2 << 30)
     assert (settings.guard.free_failures, settings.guard.block_time) == (4, 3600)
     directory = settings.directories[0]
     assert (directory.name, directory.scram, directory.cache, directory.argon2_memory) == ("people", True, 0, 32_768)
@@ -212,6 +214,8 @@ def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
         parts["route",] += '[route.auth]\nuser = "u"\nsecret_file = "s"\n' + line
     elif name == ("site", "legacy"):
         parts["site",] += '[site.legacy]\nnetworks = ["10.0.0.0/8"]\nlogins = ["printer"]\n' + line
+    elif name == ("spool", "cell"):
+        parts[name] = f'[spool]\nkind = "cluster"\n[[spool.cell]]\nname = "a"\ndsn = "host=pg1"\n{line}'
     elif name in parts:
         parts[name] += line
     elif name:

@@ -68,7 +68,8 @@ def test_the_reference_marks_exactly_the_keys_whose_change_needs_a_restart() -> 
     server = {"data_directory", "run_directory", "user", "run_as_root", "submission_workers", "delivery_workers"}
     assert marked == {
         *(f"server.{key}" for key in server),
-        "spool.min_free",
+        *(f"spool.{key}" for key in ("kind", "min_free", "durability")),
+        *(f"spool.cell.{key}" for key in ("name", "dsn", "password_file")),
         "site.submission",
         "site.submissions",
     }

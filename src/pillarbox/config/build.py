@@ -19,12 +19,13 @@ from pillarbox.config.model import (
     ServerTable,
     SiteTable,
     SmarthostTable,
+    SpoolTable,
 )
 from pillarbox.config.settings import LogSettings, ServerSettings, Settings
 from pillarbox.delivery.settings import AuthSettings, DeliverySettings, MaildirRoute, Route, SmarthostRoute, TlsMode
 from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.guard.settings import GuardSettings
-from pillarbox.spool.settings import EmbeddedSettings
+from pillarbox.spool.settings import CellSettings, CellsSettings, EmbeddedSettings
 from pillarbox.submission.settings import ClientCertificates, LegacySettings, Mailboxes, SiteSettings, TlsSettings
 
 STRICT_TEXT_LINE = 1000
@@ -43,7 +44,7 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
         server=server,
         log=LogSettings(tables.log.form, tables.log.level),
         metrics=tables.metrics.listen if tables.metrics else None,
-        spool=EmbeddedSettings(server.data_directory / "spool", tables.spool.min_free),
+        spool=_spool(tables.spool, server, base),
         guard=GuardSettings(**dict(tables.guard)),
         directories=_directories(tables, base),
         sites=_sites(tables, base),
@@ -62,6 +63,13 @@ def _server(table: ServerTable, base: Path) -> ServerSettings:
         delivery_workers=table.delivery_workers,
         drain_time=table.drain_time,
     )
+
+
+def _spool(table: SpoolTable, server: ServerSettings, base: Path) -> EmbeddedSettings | CellsSettings:
+    if table.kind == "embedded":
+        return EmbeddedSettings(server.data_directory / "spool", table.min_free)
+    cells = [CellSettings(cell.name, cell.dsn, _maybe(base, cell.password_file)) for cell in table.cell]
+    return CellsSettings(tuple(cells), table.durability)
 
 
 def _directories(tables: FileTable, base: Path) -> tuple[LocalSettings, ...]:

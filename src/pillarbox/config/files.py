@@ -27,6 +27,7 @@ from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
+from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.submission.settings import Address, SiteSettings
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
@@ -212,6 +213,8 @@ def _mode(path: Path) -> int | None:
 
 
 def _free(settings: Settings) -> Iterator[Finding]:
+    if not isinstance(settings.spool, EmbeddedSettings):
+        return
     folder = settings.spool.directory
     while _mode(folder) is None and folder != folder.parent:
         folder = folder.parent

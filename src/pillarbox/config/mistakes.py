@@ -95,7 +95,7 @@ def header(name: tuple[str, ...]) -> str:
     """A table's header as the file has it."""
     if not name:
         return "the top of the file"
-    return f"[[{name[0]}]]" if name in ARRAYS else f"[{'.'.join(name)}]"
+    return f"[[{'.'.join(name)}]]" if name in ARRAYS else f"[{'.'.join(name)}]"
 
 
 def _table_name(path: KeyPath) -> tuple[str, ...]:

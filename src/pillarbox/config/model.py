@@ -96,6 +96,11 @@ Mailbox = Annotated[
     PlainValidator(values.parse_mailbox_or_domain),
     WithJsonSchema({"type": "string", "format": "mail address or @domain", "examples": ["scan@example.org"]}),
 ]
+CellName = Annotated[
+    str,
+    PlainValidator(values.parse_cell_name),
+    WithJsonSchema({"type": "string", "format": "short name", "examples": ["a"]}),
+]
 FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
 Text = Annotated[str, Field(min_length=1)]
 Extension = Literal[
@@ -105,26 +110,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-_NEVER = {
-    "CRAM-MD5": "it wants every password in clear on the server, and whoever overhears it can guess at leisure",
-    "DIGEST-MD5": "it is historic (RFC 6331)",
-    "SCRAM-SHA-256-PLUS": "Python cannot bind to the channel safely (docs/adr/0008-channel-binding.md)",
-}
-
-
-def _mechanism(value: object) -> object:
-    name = _upper(value)
-    if isinstance(name, str) and name in _NEVER:
-        raise ValueError(f"expected another mechanism, for {name} is never offered: {_NEVER[name]}")
-    return name
-
-
 Mechanism = Annotated[
-    Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"], BeforeValidator(_mechanism)
+    Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"],
+    BeforeValidator(values.parse_mechanism),
 ]
 
 
@@ -167,13 +155,34 @@ class MetricsTable(Table):
     listen: Loopback = Field(Address("127.0.0.1", 9587), description="Where it listens: a loopback address.")
 
 
+class CellTable(Table):
+    """A PostgreSQL cluster that keeps the queue, for kind = "cluster"; one is enough, and more come later."""
+
+    name: CellName = Field(description="A short name for it, of at most 8 letters a-z and digits." + RESTART)
+    dsn: Text = Field(
+        description="How libpq reaches its database, without a password; all hosts of the cell." + RESTART,
+        examples=["host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox sslmode=verify-full"],
+    )
+    password_file: FilePath | None = Field(
+        None, description="A file with the password. Default: passfile in dsn, PGPASSFILE or PGPASSWORD." + RESTART
+    )
+
+
 class SpoolTable(Table):
     """Where accepted mail waits."""
 
-    kind: Literal["embedded"] = Field("embedded", description="embedded: files in data_directory.")
+    kind: Literal["embedded", "cluster"] = Field(
+        "embedded",
+        description="embedded: files in data_directory. cluster: PostgreSQL, on several machines." + RESTART,
+    )
     min_free: Size | None = Field(
         None, description="Octets kept free on the file system. Default: the larger of 1GiB and 5 %." + RESTART
     )
+    durability: Literal["quorum", "local"] = Field(
+        "quorum",
+        description="What a 250 promises of a cluster: a quorum of machines has it, or one machine's disk." + RESTART,
+    )
+    cell: list[CellTable] = []
 
 
 class GuardTable(Table):
@@ -318,7 +327,7 @@ class SiteTable(Table):
     data_total_timeout: Time = Field(
         _SITE.data_total_timeout, description="How long the content of one message may take to come."
     )
-    disabled_extensions: list[Annotated[Extension, BeforeValidator(_upper)]] = Field(
+    disabled_extensions: list[Annotated[Extension, BeforeValidator(values.upper)]] = Field(
         [], description="Extensions of SMTP that are not offered (EHLO)."
     )
     max_hold: Time = Field(
@@ -354,7 +363,7 @@ class AuthTable(Table):
     """How we sign in at a next hop."""
 
     mechanism: Annotated[
-        Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"], BeforeValidator(_mechanism)
+        Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"], BeforeValidator(values.parse_mechanism)
     ] = Field("PLAIN", description="The SASL mechanism.")
     user: Text = Field(description="The user to sign in as.")
     secret_file: FilePath | None = Field(None, description="A file that holds the password or token.")
@@ -362,22 +371,9 @@ class AuthTable(Table):
     lifetime: Time = Field(3000.0, description="How long a command's output is kept.")
 
 
-def _domain(value: object) -> str:
-    if value == "*":
-        return "*"
-    if isinstance(value, str):
-        try:
-            host = values.parse_host_name(value.removeprefix("."))
-        except ValueError:
-            pass
-        else:
-            return f".{host}" if value.startswith(".") else host
-    raise ValueError(
-        'expected a domain such as "example.org", ".example.org" (with its subdomains) or "*" (the rest)'
-    )
-
-
-Domain = Annotated[str, PlainValidator(_domain), WithJsonSchema({"type": "string", "format": "domain or *"})]
+Domain = Annotated[
+    str, PlainValidator(values.parse_route_domain), WithJsonSchema({"type": "string", "format": "domain or *"})
+]
 _DOMAINS = Field(["*"], min_length=1, description='Recipient domains; ".example.org" with subdomains, "*" the rest.')
 
 
@@ -439,6 +435,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
     ("log",): (LogTable,),
     ("metrics",): (MetricsTable,),
     ("spool",): (SpoolTable,),
+    ("spool", "cell"): (CellTable,),
     ("guard",): (GuardTable,),
     ("directory",): (DirectoryTable,),
     ("site",): (SiteTable,),
@@ -449,7 +446,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
 }
 """Every table by its name, arrays without their positions."""
 
-ARRAYS = frozenset({("directory",), ("site",), ("route",)})
+ARRAYS = frozenset({("directory",), ("site",), ("route",), ("spool", "cell")})
 """Those that are arrays of tables."""
 
 

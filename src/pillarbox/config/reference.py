@@ -38,6 +38,8 @@ _RULES = """\
   and `client_key`. `certificate_signs_in` needs client certificates.
 - In `mechanisms`, SCRAM-SHA-256 needs `scram = true` in the directory, OAUTHBEARER and XOAUTH2 its `token_key`, and
   EXTERNAL client certificates. `token_key`, `token_issuer` and `token_audience` go together. CRAM-MD5 is refused.
+- `kind = "cluster"` of the spool needs one `[[spool.cell]]`, whose `dsn` holds no password; `durability` and
+  `[[spool.cell]]` go with it, and `min_free` with `"embedded"`.
 - `strict_text_lines = true` replaces `max_text_line`.
 - `[site.legacy]` makes the site above it one for devices. Its `networks` are private (RFC 1918), unique local
   (fc00::/7), link-local or loopback; public ones are no wider than /24 or /48, and there are at most 16 of them.
@@ -102,7 +104,7 @@ def render() -> str:
 
 
 def _table(name: tuple[str, ...], table: type[model.Table]) -> str:
-    header = f"[[{name[0]}]]" if name in model.ARRAYS else f"[{'.'.join(name)}]"
+    header = f"[[{'.'.join(name)}]]" if name in model.ARRAYS else f"[{'.'.join(name)}]"
     found = keys(name, table)
     kind = next((key.default for key in found if key.name == "kind"), None)
     title = f'## {header} with kind = "{kind}"' if name == ("route",) else f"## {header}"

@@ -13,6 +13,7 @@ ERRORS
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 
+from pillarbox.config.cluster import check_cluster
 from pillarbox.config.legacy import check_legacy
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.mistakes import nearest
@@ -308,6 +309,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _site_keys,
     _site_times,
     check_legacy,
+    check_cluster,
     _proxies,
     _client_certificates,
     _mechanisms,

@@ -6,7 +6,7 @@ from pathlib import Path
 from pillarbox.delivery.settings import DeliverySettings
 from pillarbox.directory.settings import DirectorySettings
 from pillarbox.guard.settings import GuardSettings
-from pillarbox.spool.settings import EmbeddedSettings
+from pillarbox.spool.settings import CellsSettings, EmbeddedSettings
 from pillarbox.submission.settings import Address, SiteSettings
 
 
@@ -40,7 +40,7 @@ class Settings:
     server: ServerSettings
     log: LogSettings
     metrics: Address | None
-    spool: EmbeddedSettings
+    spool: EmbeddedSettings | CellsSettings
     guard: GuardSettings
     directories: tuple[DirectorySettings, ...]
     sites: tuple[SiteSettings, ...]

@@ -31,6 +31,8 @@ def keys_of(settings: Settings) -> Table:
     data["directory"] = data["directory"] or [model.DirectoryTable().model_dump(mode="json", exclude_none=True)]
     data["server"]["submission_workers"] = settings.server.submission_workers
     data["delivery"] |= {"host": settings.delivery.host, "postmaster": settings.delivery.postmaster}
+    if data["spool"]["kind"] == "embedded":
+        del data["spool"]["durability"], data["spool"]["cell"]
     for table, route in zip(data["route"], settings.delivery.routes, strict=True):
         if isinstance(route, SmarthostRoute):
             table["port"] = route.port

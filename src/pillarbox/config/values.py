@@ -196,3 +196,49 @@ def format_time(seconds: float) -> str:
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def upper(value: object) -> object:
+    """Text in capitals; anything else as it is."""
+    return value.upper() if isinstance(value, str) else value
+
+
+_NEVER = {
+    "CRAM-MD5": "it wants every password in clear on the server, and whoever overhears it can guess at leisure",
+    "DIGEST-MD5": "it is historic (RFC 6331)",
+    "SCRAM-SHA-256-PLUS": "Python cannot bind to the channel safely (docs/adr/0008-channel-binding.md)",
+}
+
+
+def parse_mechanism(value: object) -> object:
+    """A mechanism's name in capitals, unless it is one that is never offered."""
+    name = upper(value)
+    if isinstance(name, str) and name in _NEVER:
+        raise ValueError(f"expected another mechanism, for {name} is never offered: {_NEVER[name]}")
+    return name
+
+
+def parse_route_domain(value: object) -> str:
+    """ "example.org", ".example.org" (with its subdomains) or "*", in lower case."""
+    if value == "*":
+        return "*"
+    if isinstance(value, str):
+        try:
+            host = parse_host_name(value.removeprefix("."))
+        except ValueError:
+            pass
+        else:
+            return f".{host}" if value.startswith(".") else host
+    raise ValueError(
+        'expected a domain such as "example.org", ".example.org" (with its subdomains) or "*" (the rest)'
+    )
+
+
+_CELL_NAME = re.compile(r"[a-z0-9]{1,8}")
+
+
+def parse_cell_name(text: object) -> str:
+    """A short tag."""
+    if isinstance(text, str) and _CELL_NAME.fullmatch(text):
+        return text
+    raise ValueError('expected a short name such as "a" or "fra1": at most 8 letters a-z and digits')

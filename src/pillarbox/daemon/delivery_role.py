@@ -10,12 +10,11 @@ from typing import Any
 from pillarbox.config import Settings
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
-from pillarbox.daemon import paths
+from pillarbox.daemon import paths, spools
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.delivery.scheduler import Scheduler
 from pillarbox.delivery.settings import DeliverySettings, SmarthostRoute
 from pillarbox.delivery.tls_policy import TlsSettingsError, client_context
-from pillarbox.spool.remote import RemoteOutbox
 
 
 class DeliveryRole:
@@ -24,7 +23,7 @@ class DeliveryRole:
     def __init__(self, settings: Settings, worker: int) -> None:
         self._settings = settings
         self._link = Link(paths.spool_socket(settings.server.run_directory, "delivery"), name="spool")
-        self._outbox = RemoteOutbox(self._link)
+        self._outbox = spools.make_outbox(settings, self._link, worker)
         self._scheduler = Scheduler(self._outbox, settings.delivery)
 
     async def start(self) -> None:
@@ -33,6 +32,7 @@ class DeliveryRole:
         except TlsSettingsError as error:
             raise CannotStart(str(error)) from None
         await self._link.start()
+        await self._outbox.start()
 
     async def run(self) -> None:
         await self._scheduler.run()
@@ -52,7 +52,7 @@ class DeliveryRole:
         await self._link.close()
 
     def status(self) -> dict[str, Any]:
-        return {"spool": self._link.connected}
+        return {"spool": spools.is_there(self._outbox, self._link)}
 
     def verbs(self) -> dict[str, Handler]:
         return {"next_hops.lift": lambda _channel, _body: self._scheduler.lift_suspensions()}

@@ -10,13 +10,16 @@ import tomllib
 from pathlib import Path
 
 from pillarbox.config import ConfigError, Settings, load
-from pillarbox.daemon import loop, notify, privileges, sockets
+from pillarbox.daemon import loop, notify, privileges, sockets, spools
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import in_words, run_role
 from pillarbox.daemon.roles import OPERATOR_VERBS, ROLES
 from pillarbox.daemon.sockets import Sockets
 from pillarbox.daemon.supervisor import Supervisor
+from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.telemetry import events
+
+log = events.get_logger("daemon")
 
 CONTROL = "control"
 """The role that is the hub alone."""
@@ -54,7 +57,8 @@ def _serve_tree(path: Path) -> int:
     bound = _sockets(settings)
     try:
         privileges.make_directory(server.data_directory, 0o700, user)
-        privileges.make_directory(settings.spool.directory, 0o700, user)
+        if isinstance(settings.spool, EmbeddedSettings):
+            privileges.make_directory(settings.spool.directory, 0o700, user)
         privileges.make_directory(server.run_directory, 0o750, user)
         privileges.make_directory(server.run_directory / "spool", 0o750, user)
         privileges.drop(user)
@@ -78,6 +82,10 @@ def _supervise(path: Path, settings: Settings, bound: list[Sockets] | None) -> i
         level=settings.log.level,
         role=CONTROL if bound is None else "supervisor",
     )
+
+    weaker = spools.weaker_promise(settings)
+    if weaker is not None:
+        log.warning("durability.local", reason=weaker)
 
     async def supervise() -> int:
         return await Supervisor(path, settings, bound, forward=OPERATOR_VERBS).run()

@@ -11,7 +11,7 @@ from typing import Any
 
 from pillarbox.config import Settings
 from pillarbox.control.channel import ChannelServer, Handler, Handlers, serve
-from pillarbox.daemon import lock, paths, privileges
+from pillarbox.daemon import lock, paths, privileges, spools
 from pillarbox.daemon.process import CannotStart, Commit
 from pillarbox.daemon.storehouse import ERRORS, Storehouse
 from pillarbox.telemetry import counters
@@ -46,7 +46,7 @@ class SpoolRole:
 
     async def start(self) -> None:
         try:
-            self._storehouse = storehouse = await Storehouse.open(self._settings, PREDECESSOR_TIME)
+            self._storehouse = storehouse = await Storehouse.open(self._settings, PREDECESSOR_TIME, strict=True)
         except lock.InUse as error:
             raise CannotStart(str(error)) from None
         self._operator.update(storehouse.for_operator())
@@ -88,7 +88,7 @@ class SpoolRole:
 
     def status(self) -> dict[str, Any]:
         unhealthy = self._storehouse.spool.unhealthy_reason() if self._storehouse is not None else "not open"
-        return {**self._depth, "unhealthy": unhealthy}
+        return {**self._depth, "unhealthy": unhealthy, "promise": spools.weaker_promise(self._settings)}
 
     def verbs(self) -> dict[str, Handler]:
         return {}

@@ -1,4 +1,5 @@
-"""What the spool process keeps: the spool, the guard's ledger, the local accounts; and who may do what with it.
+"""What the spool process keeps: the spool, the guard's ledger, the local accounts; and who may do what with it. A
+cluster's spool is only asked by the operator here: the other roles reach their cell themselves.
 
     storehouse = await Storehouse.open(settings, patience=10.0)
     storehouse.for_submission()     # append, ask the guard, find an account
@@ -15,7 +16,8 @@ from typing import Any
 
 from pillarbox.config import Settings
 from pillarbox.control.channel import Handlers
-from pillarbox.daemon import lock, paths
+from pillarbox.daemon import lock, paths, spools
+from pillarbox.daemon.cells import CellSpool
 from pillarbox.directory import service as directory_service
 from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.password import Passwords
@@ -25,7 +27,7 @@ from pillarbox.guard.service import guard_handlers
 from pillarbox.guard.service import operator_handlers as guard_operator_handlers
 from pillarbox.spool import service as spool_service
 from pillarbox.spool.base import SpoolError
-from pillarbox.spool.embedded import EmbeddedSpool, open_spool
+from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.store.sqlite import StoreError
 
 ERRORS: tuple[type[Exception], ...] = (*spool_service.ERRORS, *directory_service.ERRORS, ValueError)
@@ -36,7 +38,12 @@ class Storehouse:
     """See the module's text. Made by open()."""
 
     def __init__(
-        self, settings: Settings, held: lock.Lock, spool: EmbeddedSpool, ledger: Ledger, accounts: AccountsStore
+        self,
+        settings: Settings,
+        held: lock.Lock,
+        spool: EmbeddedSpool | CellSpool,
+        ledger: Ledger,
+        accounts: AccountsStore,
     ) -> None:
         self.spool = spool
         self.ledger = ledger
@@ -46,13 +53,14 @@ class Storehouse:
         self._passwords = Passwords(local_settings(settings))
 
     @classmethod
-    async def open(cls, settings: Settings, patience: float = 0.0) -> "Storehouse":
-        """Takes the lock within ``patience`` seconds and opens everything. Raises InUse, OSError."""
+    async def open(cls, settings: Settings, patience: float = 0.0, *, strict: bool = False) -> "Storehouse":
+        """Takes the lock within ``patience`` seconds and opens everything. ``strict``: refuses a cell that is not as
+        promised. Raises InUse, OSError, CannotStart."""
         directory = settings.server.data_directory
         held = await lock.take(paths.lock_file(directory), patience)
         closers: list[Any] = []
         try:
-            spool = await open_spool(settings.spool)
+            spool = await spools.open_owned(settings, strict=strict)
             closers.append(spool)
             ledger = await Ledger.open(directory / "guard.db", settings.guard)
             closers.append(ledger)
@@ -83,15 +91,16 @@ class Storehouse:
 
     def for_submission(self) -> Handlers:
         """What a submission worker may do."""
+        intake = spool_service.intake_handlers(self.spool) if isinstance(self.spool, EmbeddedSpool) else {}
         return {
-            **spool_service.intake_handlers(self.spool),
+            **intake,
             **guard_handlers(self.ledger),
             **directory_service.lookup_handlers(self.accounts),
         }
 
     def for_delivery(self) -> Handlers:
         """What a delivery worker may do."""
-        return dict(spool_service.outbox_handlers(self.spool))
+        return dict(spool_service.outbox_handlers(self.spool)) if isinstance(self.spool, EmbeddedSpool) else {}
 
     def for_operator(self) -> Handlers:
         """What the operator may do."""

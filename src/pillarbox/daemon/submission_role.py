@@ -16,7 +16,7 @@ from pillarbox.config import Settings
 from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
-from pillarbox.daemon import loop, notify, paths, sockets
+from pillarbox.daemon import loop, notify, paths, sockets, spools
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.daemon.sockets import Sockets
@@ -27,7 +27,6 @@ from pillarbox.directory.token import KeyUnusable
 from pillarbox.doctor.report import Severity
 from pillarbox.guard.remote import RemoteGuard
 from pillarbox.net.tls import CertificateError
-from pillarbox.spool.remote import RemoteIntake
 from pillarbox.submission.listener import Submission
 from pillarbox.submission.site import Services, make_plans
 from pillarbox.telemetry.events import get_logger
@@ -62,7 +61,7 @@ class SubmissionRole:
         self._link = Link(paths.spool_socket(settings.server.run_directory, "submission"), handlers, name="spool")
         self._guard = RemoteGuard(self._link, settings.guard)
         self._accounts = RemoteAccounts(self._link)
-        self._intake = RemoteIntake(self._link, settings.spool.incoming)
+        self._intake = spools.make_intake(settings, self._link, worker)
         handlers.update(self._guard.handlers())
         handlers.update(self._accounts.handlers())
         self._directories: dict[LocalSettings, LocalDirectory] = {}
@@ -80,6 +79,7 @@ class SubmissionRole:
         self._directories = directories
         self._warn_of_certificates(self._settings)
         await self._link.start(FIRST_CONNECTION)
+        await self._intake.start()
         for address, listening in self._sockets.items():
             await self._submission.listen(address, listening)
 
@@ -129,7 +129,7 @@ class SubmissionRole:
         sockets.close((self._sockets,))
 
     def status(self) -> dict[str, Any]:
-        return {"sessions": len(self._submission.sessions()), "spool": self._link.connected}
+        return {"sessions": len(self._submission.sessions()), "spool": spools.is_there(self._intake, self._link)}
 
     def verbs(self) -> dict[str, Handler]:
         return {"sessions": lambda _channel, _body: self._submission.sessions()}

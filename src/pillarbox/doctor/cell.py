@@ -174,6 +174,7 @@ def _copies(facts: Facts, durability: Durability) -> Iterator[Finding]:
             Severity.ERROR,
             f"commits wait for {wanted.confirmations} standbys and {len(ready)} can confirm: MAIL is answered 451",
             "bring the standbys back (patronictl list)",
+            passing=True,
         )
 
 
@@ -195,5 +196,7 @@ def _promise(names: str) -> str:
     return f"a 250 means: on the disks of {wanted.confirmations + 1} machines"
 
 
-def _finding(facts: Facts, severity: Severity, message: str, advice: str = "") -> Finding:
-    return Finding(severity, f"cell {facts.cell}", message, advice, blocks=severity is Severity.ERROR)
+def _finding(facts: Facts, severity: Severity, message: str, advice: str = "", *, passing: bool = False) -> Finding:
+    """``passing``: no setting is at fault, and the promise is kept: nothing is confirmed meanwhile."""
+    blocks = severity is Severity.ERROR and not passing
+    return Finding(severity, f"cell {facts.cell}", message, advice, blocks=blocks)

@@ -28,7 +28,7 @@ class SpoolError(Exception):
 
 
 class Unavailable(SpoolError):
-    """The spool cannot say now (451 4.3.0)."""
+    """The spool cannot say now (451 4.3.2)."""
 
 
 class Full(SpoolError):

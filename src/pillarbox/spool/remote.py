@@ -77,6 +77,9 @@ class _Background:
         self._task: asyncio.Task[None] | None = None
         link.on_connect(self._connected)
 
+    async def start(self) -> None:
+        """Nothing to wait for: whoever has the link starts it."""
+
     async def close(self) -> None:
         """Ends what runs in the background."""
         task, self._task = self._task, None

@@ -1,4 +1,4 @@
-"""The embedded spool for other processes: the handlers of the channels that reach it.
+"""The embedded spool for other processes: the handlers of the channels that reach it. The operator's are for any.
 
     await serve(path, lambda peer: intake_handlers(spool), errors=ERRORS)          # for submission
     await serve(path, lambda peer: {**outbox_handlers(spool), **...}, errors=ERRORS)
@@ -15,8 +15,8 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from pillarbox.control.channel import Channel, Handler
 from pillarbox.control.frames import from_body
@@ -24,9 +24,11 @@ from pillarbox.message.envelope import Envelope
 from pillarbox.smtp.syntax import parse_mailbox
 from pillarbox.spool.base import (
     INLINE_LIMIT,
+    Depth,
     Filter,
     Full,
     LeaseLost,
+    NewMessage,
     QueuedMessage,
     QueueIdTaken,
     Unavailable,
@@ -217,13 +219,39 @@ def _text_of(message: QueuedMessage) -> int:
 _OF_A_MESSAGE, _OF_A_RECIPIENT = 1_000, 200
 
 
-def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
+class PagedLedger(Protocol):
+    """A Ledger whose changes come a page at a time."""
+
+    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]: ...
+
+    async def show(self, queue_id: str) -> QueuedMessage: ...
+
+    async def change_page(
+        self, verb: Change, which: Filter, now: float, after: str
+    ) -> tuple[Sequence[str], str | None]: ...
+
+    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None: ...
+
+    async def depth(self, now: float) -> Depth: ...
+
+
+class Operated(Protocol):
+    """What an operator's verbs need: a spool of either kind."""
+
+    @property
+    def ledger(self) -> PagedLedger:
+        """Raises Unavailable when it is not there yet."""
+        ...
+
+    def unhealthy_reason(self) -> str | None: ...
+
+
+def ledger_handlers(spool: Operated) -> dict[str, Handler]:
     """An operator's verbs: ledger.list, show, hold, release, retry, expunge, depth, health."""
-    ledger = spool.ledger
 
     async def list_(channel: Channel, body: Any) -> Any:
         which, now, limit, after = body
-        found = await ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after)
+        found = await spool.ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after)
         room = LIST_TEXT
         for number, message in enumerate(found):
             room -= _text_of(message)
@@ -233,24 +261,24 @@ def ledger_handlers(spool: EmbeddedSpool) -> dict[str, Handler]:
 
     async def expunge(channel: Channel, body: Any) -> None:
         queue_id, bounces = body
-        await ledger.expunge(queue_id, tuple(map(unpack_message, bounces)))
+        await spool.ledger.expunge(queue_id, tuple(map(unpack_message, bounces)))
 
     def verb(change: Change) -> Handler:
         async def handle(channel: Channel, body: Any) -> Any:
             which, now, after, early = body
             wanted = change._replace(early=bool(early))
-            return await ledger.change_page(wanted, from_body(Filter, which), now, after)
+            return await spool.ledger.change_page(wanted, from_body(Filter, which), now, after)
 
         return handle
 
     return {
         "ledger.list": list_,
-        "ledger.show": lambda channel, queue_id: ledger.show(queue_id),
+        "ledger.show": lambda channel, queue_id: spool.ledger.show(queue_id),
         "ledger.hold": verb(HOLD),
         "ledger.release": verb(RELEASE),
         "ledger.retry": verb(RETRY),
         "ledger.expunge": expunge,
-        "ledger.depth": lambda channel, now: ledger.depth(now),
+        "ledger.depth": lambda channel, now: spool.ledger.depth(now),
         "ledger.health": lambda channel, body: spool.unhealthy_reason(),
     }
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,25 @@ class ClusterSettings:
     dsn: str
     name: str = "pillarbox"
     connections: int = 6
+
+
+Durability = Literal["quorum", "local"]
+"""What a 250 promises: a quorum of machines has the message, or the disk of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellSettings:
+    """One cell as the configuration names it. ``dsn`` holds no password: ``password_file`` does, or what libpq looks
+    at by itself."""
+
+    name: str
+    dsn: str
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CellsSettings:
+    """The spool over cells: one, for now."""
+
+    cells: tuple[CellSettings, ...]
+    durability: Durability = "quorum"

@@ -32,7 +32,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pillarbox.store.errors import (
     Closed,
@@ -342,6 +342,14 @@ def describe(dsn: str) -> str:
     port = str(parts.get("port") or "")
     where = f"{host}:{port}" if port and "/" not in host and "," not in host else host
     return f"{where}/{parts.get('dbname') or parts.get('user') or ''}"
+
+
+def with_password(dsn: str, password: str) -> str:
+    """The DSN with this password in it. Raises StoreError for what is no DSN."""
+    try:
+        return make_conninfo(dsn, password=password)
+    except psycopg.Error as error:
+        raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
 
 
 _UNDONE = frozenset({"40001", "40P01", "55P03", "57014", "25006", "25P03", "25P04"})

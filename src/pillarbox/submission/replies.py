@@ -128,7 +128,7 @@ NO_RECIPIENTS: Final = Reply(554, ("No valid recipients",), "5.5.1")
 SPOOL_FULL: Final = Reply(452, ("Insufficient storage, try again later",), "4.3.1")
 """The spool is below its reserve."""
 
-SPOOL_UNAVAILABLE: Final = Reply(451, ("The queue is not available, try again later",), "4.3.0")
+SPOOL_UNAVAILABLE: Final = Reply(451, ("The queue is not available, try again later",), "4.3.2")
 """The spool cannot say; nothing was promised."""
 
 BARE_LINE_END: Final = Reply(554, ("Bare CR or LF in the message: lines end with CRLF only",), "5.6.0")

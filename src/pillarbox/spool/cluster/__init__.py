@@ -1,7 +1,7 @@
 """The spool over PostgreSQL: one cell, that is one database whose commits a quorum of machines confirms.
 
-There is: commit, lease, settle and an operator's verbs over one cell, with the promises of spool.base. Nothing offers
-it to a user yet: no key of the configuration names it, and no command makes its tables (spool.make_tables does).
+There is: commit, lease, settle and an operator's verbs over one cell, with the promises of spool.base. [spool]
+kind = "cluster" asks for it: daemon/spools.py chooses, daemon/cells.py waits for a cell and judges it.
 
     spool.py      ClusterSpool, open_cluster, make_tables: all of it as one base.Spool
     cell.py       the connection to the cell and what is known of its health

@@ -1,0 +1,68 @@
+"""Rules of [spool] with kind = "cluster": it has a cell, and no password stands in the file.
+
+The file is read by many and kept in many places; a DSN with a password in it is refused whole, and never shown.
+
+ERRORS
+    None raised: broken rules are values.
+"""
+
+import re
+from collections.abc import Iterator
+
+from pillarbox.config.lines import Path as KeyPath
+from pillarbox.config.model import FileTable, SpoolTable
+
+Broken = Iterator[tuple[KeyPath, str]]
+
+_PAIR_WITH_PASSWORD = re.compile(r"(?:^|[\s?&])(?:ssl)?password\s*=", re.IGNORECASE)
+_URI = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+_URI_WITH_PASSWORD = re.compile(r"postgres(?:ql)?://[^/?#@]*:[^/?#]*@", re.IGNORECASE)
+_PAIR = re.compile(r"\s*[a-z_]+\s*=", re.IGNORECASE)
+
+WITHOUT_SECRETS = (
+    "found a password in it; expected none: the file is read by many. Put it into a file that only the server's "
+    "user can read, and name that as password_file, or as passfile in the dsn"
+)
+
+
+def check_cluster(tables: FileTable) -> Broken:
+    """Every rule of the spool's kind that is broken."""
+    spool = tables.spool
+    if spool.kind == "embedded":
+        yield from _embedded(spool)
+        return
+    if "min_free" in spool.model_fields_set:
+        yield (
+            ("spool", "min_free"),
+            'found beside kind = "cluster"; expected none: it is for the disk of the embedded spool',
+        )
+    if not spool.cell:
+        yield (
+            ("spool", "kind"),
+            'found "cluster" without a cell; expected [[spool.cell]] with name = "a" and '
+            'dsn = "host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox"',
+        )
+    for number in range(1, len(spool.cell)):
+        yield ("spool", "cell", number), "found a second cell; expected one: more than one cell comes later"
+    for number, cell in enumerate(spool.cell):
+        yield from _dsn(cell.dsn, ("spool", "cell", number, "dsn"))
+
+
+def _embedded(spool: SpoolTable) -> Broken:
+    for key in ("durability", "cell"):
+        if key in spool.model_fields_set:
+            yield (
+                ("spool", key),
+                'found without kind = "cluster"; expected kind = "cluster" in [spool], or none of it',
+            )
+
+
+def _dsn(dsn: str, at: KeyPath) -> Broken:
+    if _PAIR_WITH_PASSWORD.search(dsn) or _URI_WITH_PASSWORD.match(dsn):
+        yield at, WITHOUT_SECRETS
+    elif not _URI.match(dsn) and not _PAIR.match(dsn):
+        yield (
+            at,
+            "found something else than a DSN; expected one as libpq takes it, such as "
+            '"host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox"',
+        )

@@ -1,0 +1,215 @@
+"""[spool] kind = "cluster": `pillarbox serve` over a real PostgreSQL, that is killed and started again under it."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.certs import Authority
+from tests.support.daemon import RunningDaemon, start_daemon
+from tests.support.nexthop import NextHop
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.talk import Talk
+
+from pillarbox.console.operations import Filter, Operations
+from pillarbox.control.channel import connect
+from pillarbox.daemon import paths
+from pillarbox.spool.cluster.spool import make_tables
+from pillarbox.spool.settings import ClusterSettings
+
+pytestmark = pytest.mark.scenario
+
+CONTENT = b"From: ada@example.org\r\nSubject: %d\r\n\r\ntext\r\n"
+Start = Callable[..., RunningDaemon]
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Postgres]:
+    """A node of this file's own, to be killed. It keeps what it confirmed."""
+    with running_postgres(durable=True) as running:
+        yield running
+
+
+@pytest.fixture
+def dsn(node: Postgres) -> str:
+    """A database with the tables."""
+    name = node.create_database()
+    asyncio.run(make_tables(ClusterSettings(name)))
+    return name
+
+
+@pytest.fixture
+def serve(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest, password: str) -> Start:
+    """Starts a daemon over a cell, with Ada's account."""
+
+    def start(dsn: str, name: str = "one", *, durability: str = "local", **more: str) -> RunningDaemon:
+        folder = tmp_path / name
+        folder.mkdir()
+        cluster = f'[spool]\nkind = "cluster"\ndurability = "{durability}"\n'
+        cell = f'[[spool.cell]]\nname = "a"\ndsn = "{dsn}"\n'
+        daemon = start_daemon(
+            folder,
+            authority,
+            at_end=request.addfinalizer,
+            extra=cluster + cell,
+            start=False,
+            routes=more.get("routes"),
+        )
+        if more.get("start") != "no":
+            daemon.start()
+            daemon.user("ada", password, ["ada@example.org"])
+        return daemon
+
+    return start
+
+
+def sign_in(daemon: RunningDaemon, password: str) -> Talk:
+    talk = Talk(daemon.submissions, daemon.ca)
+    talk.say("EHLO client.example.org")
+    assert talk.sign_in("ada", password).startswith("235")
+    return talk
+
+
+def submit(daemon: RunningDaemon, password: str, number: int = 1) -> str:
+    """The reply to the end of data, or the first refusal."""
+    with sign_in(daemon, password) as talk:
+        return talk.transaction(CONTENT % number, "ada@example.org", "b@example.net")
+
+
+async def until_empty(verbs: Operations) -> None:
+    """A message leaves a moment after its delivery is in the log."""
+    async with asyncio.timeout(30):
+        while await verbs.list_messages(Filter(), 10):  # noqa: ASYNC110  # another process's event
+            await asyncio.sleep(0.05)
+
+
+def arrived(*daemons: RunningDaemon) -> list[bytes]:
+    """The subjects in their maildirs."""
+    return sorted(
+        line
+        for daemon in daemons
+        for content in daemon.delivered()
+        for line in content.split(b"\r\n")
+        if line[:8] == b"Subject:"
+    )
+
+
+def until(true: Callable[[], bool], daemon: RunningDaemon) -> None:
+    """Raises AssertionError with the log when it is not so within a minute."""
+    ends_at = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < ends_at, daemon.tail()
+        time.sleep(0.05)
+
+
+async def test_a_message_is_taken_and_delivered_and_the_operators_verbs_reach_the_cell(
+    serve: Start, dsn: str, password: str
+) -> None:
+    async with NextHop(script={"MAIL": ["451 4.3.0 later", "250 2.1.0 ok", "451 4.3.0 later"]}) as hop:
+        routes = f'[[route]]\nhost = "127.0.0.1"\nport = {hop.port}\ntls = "none"\n'
+        daemon = await asyncio.to_thread(serve, dsn, routes=routes)
+        first = (await asyncio.to_thread(submit, daemon, password)).split()[-1]
+        await asyncio.to_thread(daemon.wait_for, "delivery.deferred", queue_id=first)
+        channel = await connect(paths.control_socket(daemon.run_dir))
+        verbs = Operations(channel)
+        which = Filter(queue_ids=(first,))
+        assert [message.envelope.queue_id for message in await verbs.list_messages(Filter(), 10)] == [first]
+        assert await verbs.hold_messages(which) == [first]
+        assert (await verbs.show_message(first)).recipients[0].state == "held"
+        status = await verbs.status()
+        assert status["queue"]["recipients"]["held"] == 1
+        assert await verbs.release_messages(which) == [first]
+        await hop.received(1)
+        assert b"Subject: 1" in hop.messages[0].content
+        await asyncio.to_thread(daemon.wait_for, "delivery.delivered", queue_id=first)
+        second = (await asyncio.to_thread(submit, daemon, password, 2)).split()[-1]
+        await asyncio.to_thread(daemon.wait_for, "delivery.deferred", queue_id=second)
+        assert (await verbs.delete_messages([second], with_bounce=False)).deleted == [second]
+        await until_empty(verbs)
+        channel.close()
+        assert await asyncio.to_thread(daemon.stop) == 0
+
+
+def test_postgresql_is_killed_under_it_and_mail_gets_451_until_it_is_back_and_nothing_is_lost(
+    serve: Start, node: Postgres, dsn: str, password: str
+) -> None:
+    daemon = serve(dsn)
+    assert submit(daemon, password, 1).startswith("250")
+    with sign_in(daemon, password) as talk:
+        node.kill9()
+        try:
+            daemon.wait_for("cell.failed", role="submission")
+            for _ in range(3):  # at once, and the session stays
+                began = time.monotonic()
+                assert talk.say("MAIL FROM:<ada@example.org>").startswith("451 4.3.2 ")
+                assert time.monotonic() - began < 5
+            status = {process["role"]: process for process in daemon.ask("status")["processes"]}
+            assert set(status) == {"spool", "submission", "delivery"}
+        finally:
+            node.start()
+        daemon.wait_for("cell.recovered", role="submission", timeout=60)
+        assert talk.transaction(CONTENT % 2, "ada@example.org", "b@example.net").startswith("250")
+    until(lambda: arrived(daemon) == [b"Subject: 1", b"Subject: 2"], daemon)
+    failures = [line for line in daemon.log() if line["event"] == "cell.failed" and line["role"] == "submission"]
+    assert len(failures) == 1
+    assert daemon.stop() == 0
+
+
+def test_a_cell_that_is_not_there_at_the_start_is_waited_for(
+    serve: Start, node: Postgres, dsn: str, password: str
+) -> None:
+    node.stop()
+    try:
+        daemon = serve(dsn)
+        daemon.wait_for("cell.awaited", role="submission")
+        assert submit(daemon, password).startswith("451 4.3.2 ")
+    finally:
+        node.start()
+    daemon.wait_for("cell.accepted", role="submission", timeout=60)
+    assert submit(daemon, password, 3).startswith("250")
+    until(lambda: arrived(daemon) == [b"Subject: 3"], daemon)
+    assert len([line for line in daemon.log() if line["event"] == "cell.awaited"]) == 3  # once for each process
+    assert daemon.stop() == 0
+
+
+def test_two_daemons_on_one_cell_share_one_queue(serve: Start, dsn: str, password: str) -> None:
+    one, two = serve(dsn, "one"), serve(dsn, "two")
+    for number in range(1, 5):
+        assert submit(one if number % 2 else two, password, number).startswith("250")
+    wanted = [b"Subject: %d" % number for number in range(1, 5)]
+    until(lambda: arrived(one, two) == wanted, one)
+    assert one.stop() == 0  # what is taken while one machine is away is delivered by the other
+    assert submit(two, password, 5).startswith("250")
+    until(lambda: b"Subject: 5" in arrived(two), two)
+    assert arrived(one, two) == [*wanted, b"Subject: 5"]
+    assert two.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("durability", "tables", "advice"),
+    [
+        ("quorum", True, "synchronous_mode_strict: true in Patroni, or say durability"),
+        ("local", False, "pillarbox cluster init"),
+    ],
+)
+def test_a_cell_that_does_not_keep_the_promise_is_refused_with_the_setting_to_change(
+    serve: Start, node: Postgres, dsn: str, durability: str, tables: bool, advice: str
+) -> None:
+    daemon = serve(dsn if tables else node.create_database(), durability=durability, start="no")
+    command = (sys.executable, "-P", "-m", "pillarbox", "serve", "--config", str(daemon.config))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    failures = [line for line in done.stdout.splitlines() if '"role.failed"' in line]
+    assert failures
+    assert all(advice in line for line in failures)
+
+
+def test_the_weaker_promise_is_said_first_in_the_log_and_in_the_status(serve: Start, dsn: str) -> None:
+    daemon = serve(dsn)
+    assert [line["event"] for line in daemon.log()].index("durability.local") == 0
+    (spool,) = [process for process in daemon.ask("status")["processes"] if process["role"] == "spool"]
+    assert spool["promise"].startswith('durability = "local"')
+    assert daemon.stop() == 0
