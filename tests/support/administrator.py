@@ -27,6 +27,15 @@ class Administrator:
     async def until_a_commit_waits_for_a_standby(self) -> None:
         await self.until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 
+    async def end_waits(self, how: str, until: str) -> None:
+        """Ends the waits of commits for a standby by a function of the server (they are in force then, on this node
+        alone) until the query's first value is true."""
+        await self.until_a_commit_waits_for_a_standby()
+        async with asyncio.timeout(30):
+            while not self.ask(until)[0][0]:  # noqa: ASYNC110  # as above
+                self.ask(f"SELECT {how}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")  # noqa: S608  # a test's own text
+                await asyncio.sleep(0.01)
+
     async def demand_a_standby(self) -> None:
         """Every commit waits for a standby that does not exist."""
         self.ask("SET synchronous_commit = off")
