@@ -32,7 +32,7 @@ class Administrator:
         alone) until the query's first value is true."""
         await self.until_a_commit_waits_for_a_standby()
         async with asyncio.timeout(30):
-            while not self.ask(until)[0][0]:  # noqa: ASYNC110  # as above
+            while not self.ask(until)[0][0]:
                 self.ask(f"SELECT {how}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")  # noqa: S608  # a test's own text
                 await asyncio.sleep(0.01)
 
