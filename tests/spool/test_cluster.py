@@ -508,7 +508,7 @@ async def test_what_a_dead_process_finished_is_found_by_two_searches_and_no_soon
     await spool.settle(lease, settlement(lease, Delivered("250 ok", "hop")))
     await spool.commit(envelope(), b"")
     spool.removal._finished.clear()  # as if this process had died
-    now = spool.cell.loop.time()
+    now = spool.cell.loop.time() + 1
     await spool.removal.tick(now)
     assert administrator.ask("SELECT count(*) FROM pillarbox.message") == [(2,)]
     await spool.removal.tick(now + LINGER + 1)

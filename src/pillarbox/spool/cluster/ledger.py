@@ -97,18 +97,17 @@ class ClusterLedger:
     async def change_page(
         self, verb: Change, which: Filter, now: float, after: str
     ) -> tuple[Sequence[str], str | None]:
-        """A verb over the next PAGE messages after ``after``, one transaction, so that one over a million keeps
-        nobody waiting: the ids changed, and where to go on (None: nowhere)."""
+        """A verb over the next PAGE messages after ``after``, so that one over a million keeps nobody waiting: the
+        ids changed, and where to go on (None: nowhere)."""
         names = await self._find(which, now, after, PAGE)
         if not names:
             return (), None
-        query = verbs.change(verb, which, names, now)
 
         async def work(transaction: Transaction) -> set[str]:
-            return {queue_id for (queue_id,) in await transaction.fetch(*query)}
+            return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, names, now))}
 
-        changed = sorted(await self._cell.change(work))
-        return changed, names[-1] if len(names) == PAGE else None
+        ids = sorted(await self._cell.change(work))
+        return ids, names[-1] if len(names) == PAGE else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
         """See Ledger.expunge."""

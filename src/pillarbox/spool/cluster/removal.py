@@ -44,22 +44,35 @@ log = get_logger("spool")
 
 
 class Removal:
-    """See the module's text. ``searching``: also for what others left behind."""
+    """See the module's text. Does nothing in a process that finishes no message: it may not have the right to."""
 
-    def __init__(self, cell: Cell, *, searching: bool = True) -> None:
+    def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._finished: deque[tuple[float, str]] = deque()
         self._suspected: set[str] = set()
-        self._search_at = cell.loop.time() if searching else float("inf")
-        self._task = asyncio.create_task(self._go_on(), name="removal")
+        self._search_at = float("inf")
+        self._task: asyncio.Task[None] | None = None
 
     def add(self, queue_ids: Sequence[str]) -> None:
         """These messages have nobody left."""
         leaves_at = self._cell.loop.time() + LINGER
         self._finished.extend((leaves_at, queue_id) for queue_id in queue_ids)
+        self._start()
+
+    def search(self) -> None:
+        """From now on what others left behind is looked for, too."""
+        if self._search_at == float("inf"):
+            self._search_at = self._cell.loop.time()
+            self._start()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._go_on(), name="removal")
 
     async def close(self) -> None:
         """What still lingers is found by a search."""
+        if self._task is None:
+            return
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -82,7 +95,7 @@ class Removal:
             for _ in page:
                 self._finished.popleft()
         if now >= self._search_at:
-            await self._search(now)
+            await self.look(now)
 
     async def remove(self, queue_ids: Sequence[str]) -> None:
         """These messages, if nobody is left. Raises Unavailable."""
@@ -92,7 +105,8 @@ class Removal:
 
         await self._cell.change(work)
 
-    async def _search(self, now: float) -> None:
+    async def look(self, now: float) -> None:
+        """One search. Raises Unavailable."""
         (rows,) = await self._cell.read((_FORGOTTEN, (_FOUND_AT_ONCE,)))
         found = {queue_id for (queue_id,) in rows} - {queue_id for _, queue_id in self._finished}
         again = sorted(found & self._suspected)
