@@ -53,7 +53,7 @@ def look(folder: Path, route: str = MAILDIR) -> list[Finding]:
     """What is worse than a note, but for what this machine and this certificate always have."""
     found = check_files(parse(SITE + route, folder / "pillarbox.toml"), ports=False)
     kept = [finding for finding in found if finding.severity in (Severity.ERROR, Severity.WARNING)]
-    return [one for one in kept if one.subject != "roles" and "intermediate" not in one.message]
+    return [one for one in kept if one.subject not in ("roles", "user") and "intermediate" not in one.message]
 
 
 def advised(found: list[Finding]) -> list[str]:
@@ -143,6 +143,24 @@ def test_files_of_a_route_and_of_tokens_and_the_configuration_itself(folder: Pat
     assert "a reload will be refused" in found[2].message
     found = look(folder, f'{route}secret_command = ["{program}"]\n')
     assert "there is no program" in found[0].message
+
+
+@only_root
+def test_an_interpreter_that_the_user_cannot_get_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """serve would bind, become the user, and start nothing."""
+    home = folder / "root"
+    home.mkdir(mode=0o700)
+    settings = parse(SITE + MAILDIR, folder / "pillarbox.toml")
+    for place, words in (
+        (home / "python", [f"the folder {home} is closed"]),
+        (folder / "key.pem", ["be read by nobody"]),
+    ):
+        monkeypatch.setattr(sys, "executable", str(place))
+        found = [one for one in check_files(settings, ports=False) if one.subject == "user"]
+        assert [word for word in words if word not in found[0].message] == []
+        assert found[0].advice.startswith("install Pillarbox where everybody may look")
+    monkeypatch.setattr(sys, "executable", str(folder / "certificate.pem"))
+    assert [one for one in check_files(settings, ports=False) if one.subject == "user"] == []
 
 
 @only_root

@@ -15,6 +15,7 @@ import pwd
 import shutil
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -52,6 +53,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     found.extend(_folders(settings))
     found.extend(_free(settings))
     found.extend(_users(settings))
+    found.extend(_program(settings))
     if ports:
         found.extend(check_ports(settings))
     return found
@@ -255,6 +257,14 @@ def _users(settings: Settings) -> Iterator[Finding]:
             "the roles are not separated: `pillarbox serve` runs them all as one user",
             "contrib/systemd has a unit and a user for each role",
         )
+
+
+def _program(settings: Settings) -> Iterator[Finding]:
+    """Our processes are started by the user: an interpreter in root's home is out of its reach."""
+    user = server_user(settings.server, "control") if settings.server.user is not None else None
+    advice = "install Pillarbox where everybody may look, such as /opt/pillarbox"
+    for finding in _closed_to(user, "user", ("interpreter", Path(sys.executable).resolve())):
+        yield replace(finding, advice=advice)
 
 
 def check_ports(settings: Settings) -> list[Finding]:
