@@ -24,6 +24,7 @@ from pillarbox.directory.password import Passwords
 from pillarbox.directory.scram import create_secret
 from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.guard.base import Blocked, Verdict
+from pillarbox.submission.session import MAX_SIGN_IN_FAILURES
 from pillarbox.submission.settings import ClientCertificates, TlsSettings
 from pillarbox.submission.site import make_plans
 
@@ -183,8 +184,20 @@ async def test_a_disabled_account_and_a_password_changed_meanwhile_are_not_let_i
         await site.change(scram=create_secret("another", iterations=4096))
         assert await client.command("", 535) == FAILED
         await site.change(disabled=True, scram=create_secret(PASSWORD, iterations=4096))
-        await scram(client)
-        assert await client.command("", 535) == FAILED
+        # no signature of ours, which would tell that the password was right
+        assert [await scram(client, code=535)] == FAILED == [await scram(client, "wrong", code=535)]
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+async def test_an_exchange_that_is_cancelled_counts_as_one_that_failed(tmp_path: Path, mechanism: str) -> None:
+    """Else who guesses cancels at the error's challenge, and has as many guesses in a session as commands."""
+    async with house(tmp_path) as site, session(site) as client:
+        for _ in range(MAX_SIGN_IN_FAILURES - 1):
+            await client.command(f"AUTH {mechanism} {oauth(mechanism, 'no.token.atall')}", 334)
+            await client.command("*", 501)
+        await client.command(f"AUTH {mechanism} {oauth(mechanism, 'no.token.atall')}", 334)
+        await client.command("*", 421)
+        assert await client.ended()
 
 
 async def test_a_blocked_address_gets_no_salt(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ LATE_STATUS: Final = "5.4.7"
 RECIPIENTS_PER_TRANSACTION: Final = 100
 """What every server must take (RFC 5321 4.5.3.1.8)."""
 
+_LONGEST_PAST: Final = -999_999_999
+"""Seconds in BY: nine digits are all that there are (RFC 2852 4)."""
+
 _NO_RCPT_PARAMETERS: Final = RcptParameters()
 
 
@@ -111,7 +114,7 @@ class Abilities:
             smtputf8=envelope.smtputf8,
             ret=envelope.ret if self.dsn else "",
             envid=envelope.envid if self.dsn else "",
-            deliver_by=math.floor(envelope.deliver_by - now) if by else None,
+            deliver_by=max(math.floor(envelope.deliver_by - now), _LONGEST_PAST) if by else None,
             deliver_by_mode=by,
             priority=envelope.priority if self.priority and envelope.priority else None,
             require_tls=envelope.require_tls,

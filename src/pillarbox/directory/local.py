@@ -112,7 +112,7 @@ class LocalDirectory:
         state = self._accounts.scram_state
         if state is None:
             raise Unavailable("the accounts have not been heard of yet")
-        if account is None or account.scram is None:
+        if account is None or account.scram is None or account.disabled:  # our signature would confirm the password
             return false_secret(state.key, login)
         return _secret_of(account, account.scram)
 

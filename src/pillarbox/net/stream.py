@@ -263,6 +263,17 @@ class SmtpStream(asyncio.Protocol):
         self.connection.start_tls()
         await self.shake_hands(context, server_side=server_side, server_hostname=server_hostname, timeout=timeout)
 
+    async def wait_for_hello(self, timeout: float) -> None:
+        """Implicit TLS: until the first octet of a handshake has come. Raises ConnectionLost."""
+        if self._transport is None:
+            raise self._failure or ConnectionLost("closed before the TLS handshake")
+        try:
+            await transports.wait_readable(self._transport, timeout)
+        except (OSError, ValueError) as error:  # ValueError: the descriptor is gone
+            text = "the TLS handshake never began" if isinstance(error, TimeoutError) else "closed before TLS"
+            self._lose(text)
+            raise ConnectionLost(text) from error
+
     async def shake_hands(
         self,
         context: ssl.SSLContext,

@@ -21,6 +21,8 @@ MUST NOT IMPORT anything of ours but preface.
 
 import asyncio
 import errno
+import os
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -135,11 +137,32 @@ async def start_tls(
     )
 
 
+async def wait_readable(transport: asyncio.Transport, timeout: float) -> None:
+    """Returns when something has come that was not read, be it the peer's end: for a transport that is paused, or a
+    Doorstep. Raises TimeoutError, OSError (it is closed)."""
+    number = transport.get_extra_info("socket").fileno()
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    if poll.poll(0):
+        return
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    own = os.dup(number)  # the transport's own descriptor is the transport's to watch
+    try:
+        loop.add_reader(own, came.set)
+        async with asyncio.timeout(timeout):
+            await came.wait()
+    finally:
+        loop.remove_reader(own)
+        os.close(own)
+
+
 class Doorstep(asyncio.Transport):
     """An accepted connection of which nothing is read or written until TLS is made of it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": _name_of(sock.getpeername), "sockname": _name_of(sock.getsockname)})
+        names = {"peername": _name_of(sock.getpeername), "sockname": _name_of(sock.getsockname)}
+        super().__init__({**names, "socket": sock})
         self._loop = loop
         self._sock: socket.socket | None = sock
         self._protocol = protocol

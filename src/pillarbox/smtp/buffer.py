@@ -25,11 +25,12 @@ UPPER: Final = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOP
 
 class LineTooLong(Exception):
     """A line was over its ceiling; it is gone up to and with its CRLF. ``verb``: its first four octets, in upper
-    case, which tell whose ceiling it was."""
+    case, which tell whose ceiling it was; ``length``: octets that it had before its CRLF."""
 
-    def __init__(self, verb: bytes = b"") -> None:
+    def __init__(self, verb: bytes = b"", length: int = 0) -> None:
         super().__init__()
         self.verb = verb
+        self.length = length
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ class Ceilings:
 
 
 class ReceiveBuffer:
-    """What was received and not yet taken. ``octets[start:]`` is valid after ``joined()``."""
+    """What was received and not yet taken. ``octets[start:]`` is valid after ``joined()``; ``thrown_away``: octets of
+    a line over its ceiling that were dropped so far, while ``skipping``."""
 
-    __slots__ = ("_more", "_searched", "_skipped", "_skipping", "closed", "octets", "start")
+    __slots__ = ("_more", "_searched", "_skipping", "closed", "octets", "skipped_verb", "start", "thrown_away")
 
     def __init__(self) -> None:
         self.octets = b""
@@ -53,7 +55,8 @@ class ReceiveBuffer:
         self._more: list[bytes] = []
         self._searched = 0  # no CRLF begins before here
         self._skipping = False  # inside a line over its ceiling
-        self._skipped = b""  # how that line began
+        self.skipped_verb = b""  # how that line began
+        self.thrown_away = 0
 
     def __len__(self) -> int:
         return len(self.octets) - self.start + sum(map(len, self._more))
@@ -124,9 +127,9 @@ class ReceiveBuffer:
         length = end + 2 - start
         if self._skipping:
             self._skipping = False
-            raise LineTooLong(self._skipped)
+            raise LineTooLong(self.skipped_verb, self.thrown_away + length - 2)
         if length > ceilings.base and length > _ceiling(octets, start, ceilings):
-            raise LineTooLong(_verb(octets, start))
+            raise LineTooLong(_verb(octets, start), length - 2)
         return octets[start:end]
 
     def _keep_part(self, octets: bytes, start: int, ceilings: Ceilings) -> None:
@@ -136,8 +139,10 @@ class ReceiveBuffer:
         length = end - start
         if self._skipping or (length >= ceilings.base and length >= _ceiling(octets, start, ceilings)):
             if not self._skipping:
-                self._skipped = _verb(octets, start)
+                self.skipped_verb = _verb(octets, start)
+                self.thrown_away = 0
             self._skipping = True
+            self.thrown_away += length - ends_with_cr
             self.octets = b"\r" if ends_with_cr else b""
             self.start = self._searched = 0
         else:

@@ -19,6 +19,7 @@ class Limits:
         text_line: a line of content with CRLF; longer is Defect.LINE_TOO_LONG.
         content: the whole content; longer is Defect.TOO_BIG and a SIZE that exceeds it is refused at MAIL. 0: none.
         content_chunk: the largest Content event (at least 8 are used).
+        endless_line: octets of a line before the sign-in that end the session; they are dropped, but not for nothing.
         bad_commands: how many errors in a row before the hint becomes 421 and fatal.
         recipients: of one transaction, as the LIMITS extension says it (RFC 9422 RCPTMAX); 0 says nothing.
         hold: seconds that FUTURERELEASE may ask for (RFC 4865); 0: it is not offered.
@@ -33,6 +34,7 @@ class Limits:
     text_line: int = 65_536
     content: int = 52_428_800
     content_chunk: int = 262_144
+    endless_line: int = 65_536
     bad_commands: int = 10
     recipients: int = 0
     hold: int = 0

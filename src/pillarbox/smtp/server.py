@@ -207,14 +207,25 @@ class Server:
         return _PEER_GONE
 
     def _take_line(self, ceilings: Ceilings) -> bytes | None:
+        buffer = self._buffer
         try:
-            return self._buffer.take_line(ceilings)
+            line = buffer.take_line(ceilings)
         except LineTooLong as error:
-            sign_in = error.verb == b"AUTH"
-            if self._state is State.EXCHANGE:
-                self._state, sign_in = State.READY, True
-            hint = hints.SIGN_IN_LINE_TOO_LONG if sign_in else hints.LINE_TOO_LONG
-            raise self._error(RemoteProtocolError("line too long", hint), b"AUTH" if sign_in else b"") from None
+            raise self._too_long(error.verb, error.length) from None
+        if line is None and buffer.skipping and self._is_endless(buffer.thrown_away):
+            raise self._too_long(buffer.skipped_verb, buffer.thrown_away)
+        return line
+
+    def _too_long(self, verb: bytes, length: int) -> RemoteProtocolError:
+        sign_in = verb == b"AUTH"
+        if self._state is State.EXCHANGE:
+            self._state, sign_in = State.READY, True
+        hint = hints.SIGN_IN_LINE_TOO_LONG if sign_in else hints.LINE_TOO_LONG
+        error = RemoteProtocolError("line too long", hint, fatal=self._is_endless(length))
+        return self._error(error, b"AUTH" if sign_in else b"")
+
+    def _is_endless(self, octets: int) -> bool:
+        return octets > self.facts.limits.endless_line and not self.facts.authenticated
 
     def _error(self, error: RemoteProtocolError, line: bytes, word: bytes = b"") -> RemoteProtocolError:
         """Makes a reply due, counts, and says what may be logged."""

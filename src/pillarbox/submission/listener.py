@@ -93,8 +93,10 @@ class Submission:
         for listener in self._listeners.values():
             await listener.stop()
         self._admission.end_turns()
-        for session in list(self._sessions):
+        for session, task in list(self._sessions.items()):
             session.drain()
+            if session.shaking_hands:  # nothing can be said to it, and it may take its time
+                session.cut(task)
         tasks = list(self._sessions.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=seconds)
@@ -123,8 +125,10 @@ class Submission:
         if self._draining:
             return self._turn_away(stream, plan, replies.SHUTTING_DOWN, "draining")
         guard, settings, now = self._services.guard, plan.default.settings, self._services.now()
-        foreign = settings.legacy is not None and not in_networks(peer, settings.legacy.networks)
-        if foreign and (stream.origin is None or stream.origin.named):
+        # Behind a load balancer that names nobody may be anybody: that is no place of a legacy site's, wherever the
+        # balancer itself stands. It looks whether we are there, and is let look.
+        nameless = stream.origin is not None and not stream.origin.named
+        if settings.legacy is not None and not nameless and not in_networks(peer, settings.legacy.networks):
             return self._turn_away(stream, plan, replies.NOT_FROM_THERE, "not in the site's networks")
         if guard.admit(peer, now) is not None:
             return self._turn_away(stream, plan, replies.BLOCKED, "blocked")
@@ -132,7 +136,12 @@ class Submission:
         if not self._admission.enter(peer, settings, known=known):
             return self._turn_away(stream, plan, replies.TOO_MANY_SESSIONS, "too many sessions")
         stream.read_ahead = net.READ_AHEAD_BEFORE_SIGN_IN
-        session = Session(stream, plan, self._services, self._admission, self._signed_in, only_looks=foreign)
+        # a reload may have come between the connection's being made and this: one plan decides all
+        stream.connection.serve_as(
+            plan.default.limits, plan.default.settings.mechanisms_of(implicit_tls=plan.implicit_tls)
+        )
+        only_looks = settings.legacy is not None and nameless
+        session = Session(stream, plan, self._services, self._admission, self._signed_in, only_looks=only_looks)
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[session] = task
         if not known:

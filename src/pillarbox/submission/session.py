@@ -52,14 +52,15 @@ from pillarbox.submission.posting import Posting
 from pillarbox.submission.refusals import REFUSED, Refusals
 from pillarbox.submission.replies import Refused
 from pillarbox.submission.site import Plan, Services, Site
-from pillarbox.submission.turns import COMMAND, HANDSHAKE, OPENING
+from pillarbox.submission.turns import COMMAND, HANDSHAKE
 from pillarbox.telemetry.counters import counter
 from pillarbox.telemetry.events import Logger, get_logger
 
 SESSIONS = counter("sessions_total", "Sessions opened", labels=("listener",))
 
 MAX_SIGN_IN_FAILURES = 5
-"""Failed sign-ins in one session before it is closed; mail programs try each mechanism with the same password."""
+"""Failed or cancelled sign-ins in one session before it is closed; mail programs try each mechanism with the same
+password."""
 
 MAX_COMMANDS_BEFORE_SIGN_IN = 50
 """Commands, good or bad, before a sign-in; a mail program says six. A stranger's flood costs no more than these."""
@@ -101,6 +102,7 @@ class Session:
         "account_changed",
         "identity",
         "session_id",
+        "shaking_hands",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +119,7 @@ class Session:
         self.session_id = services.random(6).hex()
         self.identity: Identity | None = None
         self.account_changed = False
+        self.shaking_hands = False
         self._stream = stream
         self._plan = plan
         self._site: Site = plan.default
@@ -206,7 +209,6 @@ class Session:
 
     async def _converse(self) -> str:
         """Returns how the session ended, in words."""
-        await self._take_turn(OPENING)
         if self._plan.implicit_tls and not await self._shake_hands():
             return "TLS handshake failed"
         self._stream.send(replies.greeting(self._site.settings.name))
@@ -237,10 +239,13 @@ class Session:
         if self._commands % COMMANDS_IN_A_ROW == 0:
             await asyncio.sleep(0)
         posting = self._posting
-        if posting is None:
+        if posting is not None:
+            if posting.fruitless > PATIENT_COMMANDS:
+                await posting.take_turn()
+        elif self._commands > 1:  # for the one before: who has said nothing pays nothing
             await self._take_turn(COMMAND)
-        elif posting.fruitless > PATIENT_COMMANDS:
-            await posting.take_turn()
+        if self._draining and not self._in_transaction:  # nobody was there to be interrupted
+            raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
         stream.set_deadline(self._time_allowed())
         event = await stream.next_event()
         if self.account_changed:
@@ -249,12 +254,15 @@ class Session:
             raise Refused(replies.SHUTTING_DOWN, "draining", closes=True)
         await _COMMANDS[type(event)](self, event)
 
+    @property
+    def _pays(self) -> bool:
+        return self._admission.is_stranger(self) or self._commands > PATIENT_COMMANDS
+
     async def _take_turn(self, cost: float) -> None:
-        """Before a step of a session in which nobody has signed in yet: a stranger waits for it, and so does who goes
-        on and on from a known place."""
-        admission = self._admission
-        if admission.is_stranger(self) or self._commands > PATIENT_COMMANDS:
-            await admission.strangers_turns.wait(prefix(self._stream.peer[0]), cost)
+        """For a step of a session in which nobody has signed in yet: a stranger waits for it, and so does who goes on
+        and on from a known place."""
+        if self._pays:
+            await self._admission.strangers_turns.wait(prefix(self._stream.peer[0]), cost)
 
     def _check_number(self) -> None:
         posting = self._posting
@@ -301,7 +309,7 @@ class Session:
         try:
             identity = await authenticate(self._stream, event, asker)
         except Refused as refused:
-            if refused.reply is not replies.SIGN_IN_FAILED:
+            if refused.reply not in (replies.SIGN_IN_FAILED, replies.SIGN_IN_CANCELLED):
                 raise
             self._failures += 1
             if self._failures >= MAX_SIGN_IN_FAILURES:
@@ -384,16 +392,22 @@ class Session:
             raise AssertionError("a mail command before sign-in")
         return self._posting
 
+    def _handshake_time(self) -> float:
+        return min(self._time_allowed(), self._plan.default.settings.handshake_timeout) or 0.001
+
     async def _shake_hands(self) -> bool:
         """TLS, implicit or after the 220 of STARTTLS; False: it failed and the transport is gone."""
         stream, plan = self._stream, self._plan
-        await self._take_turn(HANDSHAKE)
-        if not self._admission.begin_handshake(self, plan.default.settings):
-            self._log.info("tls.failed", reason="too many handshakes at a time", listener=plan.listener)
-            self._closing = True
-            return False
-        timeout = min(self._time_allowed(), plan.default.settings.handshake_timeout) or 0.001
+        self.shaking_hands = True
         try:
+            if plan.implicit_tls and self._pays:  # a connection that says nothing takes nobody's turn
+                await stream.wait_for_hello(self._handshake_time())
+            await self._take_turn(HANDSHAKE)
+            if not self._admission.begin_handshake(self, plan.default.settings):
+                self._log.info("tls.failed", reason="too many handshakes at a time", listener=plan.listener)
+                self._closing = True
+                return False
+            timeout = self._handshake_time()
             if plan.implicit_tls:
                 await stream.shake_hands(plan.context, server_side=True, timeout=timeout)
             else:
@@ -404,6 +418,7 @@ class Session:
             self._closing = True
             return False
         finally:
+            self.shaking_hands = False
             self._admission.end_handshake(self)
         if plan.switches and (context := stream.tls_context) is not None:
             self._site = site = plan.by_context.get(context, plan.default)

@@ -6,15 +6,17 @@
 Whoever floods a server with commands, connections or handshakes costs the others their time on the worker's one
 thread. So those who have not signed in from a place where nobody signed in lately, and signed-in sessions that do
 much and send nothing, pay for each step from a purse of their own: all of them together get ``share`` of the time,
-key by key in turn, so that a thousand connections of one place wait as long as the only one of another. Everybody
-else never asks. Costs are what a step takes on one core of today, rounded up; they need not be exact, for only their
-order of magnitude decides.
+one step of each key in turn, so that a thousand connections of one place wait as long as the only one of another.
+Whoever came last is next: under a flood nobody who waits long is served anyway (the lobby of admission.py ends the
+oldest), and so an honest newcomer has its chance at once and again each time it comes back. Everybody else never
+asks. Costs are what a step takes on one core of today, rounded up; they need not be exact, for only their order of
+magnitude decides.
 
 Knows nothing of sockets, sites or replies; a waiter may be cancelled at any time.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 from pillarbox.telemetry.counters import counter
 
@@ -22,17 +24,17 @@ WAITED = counter(
     "turns_waited_total", "Steps of strangers and of sessions that send nothing that had to wait their turn"
 )
 
-OPENING = 0.0003
-"""Seconds of work: a connection from its acceptance to its end."""
-
-HANDSHAKE = 0.0015
-"""A TLS handshake with a full key exchange."""
+HANDSHAKE = 0.0018
+"""Seconds of work: a TLS handshake with a full key exchange, and the connection that it is for."""
 
 COMMAND = 0.00006
 """One command and its reply."""
 
 _BURST = 0.005
 """Seconds of unspent time that are kept."""
+
+
+_Step = tuple[float, "asyncio.Future[None]"]
 
 
 class Turns:
@@ -44,7 +46,7 @@ class Turns:
         self._share = share
         self._spent_until = 0.0
         self._over = False
-        self._lines: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
+        self._lines: OrderedDict[str, deque[_Step]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, key: str, cost: float) -> None:
@@ -53,15 +55,27 @@ class Turns:
         if self._over or (not self._lines and self._spend(cost, loop.time())):
             return
         WAITED.add()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._lines.setdefault(key, deque()).append((cost, turn))
+        step: _Step = (cost, loop.create_future())
+        self._lines.setdefault(key, deque()).append(step)
+        self._lines.move_to_end(key)
         self._wake_later(loop)
-        await turn
+        try:
+            await step[1]
+        finally:
+            self._forget(key, step)
+
+    def _forget(self, key: str, step: _Step) -> None:
+        """One that was cancelled leaves its line at once: a flood of those who come and go must leave nothing."""
+        line = self._lines.get(key)
+        if line is not None and step in line:
+            line.remove(step)
+            if not line:
+                del self._lines[key]
 
     def end(self) -> None:
         """Nobody waits any more: the worker is about to end, and all it has to say now is goodbye."""
         self._over = True
-        lines, self._lines = self._lines, {}
+        lines, self._lines = self._lines, OrderedDict()
         for line in lines.values():
             for _, turn in line:
                 if not turn.done():
@@ -82,15 +96,16 @@ class Turns:
         self._timer = None
         now = loop.time()
         while self._lines:
-            key = next(iter(self._lines))
+            key = next(reversed(self._lines))
             line = self._lines[key]
-            while line and line[0][1].done():  # cancelled while it waited
-                line.popleft()
-            if line and not self._spend(line[0][0], now):
+            cost, turn = line[0]
+            if not self._spend(cost, now):
                 self._wake_later(loop)
                 return
-            del self._lines[key]
+            line.popleft()
             if line:
-                line.popleft()[1].set_result(None)
-                if line:
-                    self._lines[key] = line  # behind the others
+                self._lines.move_to_end(key, last=False)  # behind the others
+            else:
+                del self._lines[key]
+            if not turn.done():
+                turn.set_result(None)
