@@ -26,7 +26,7 @@ import uvloop
 
 from pillarbox.control.channel import serve
 from pillarbox.control.link import Link
-from pillarbox.message.envelope import Envelope
+from pillarbox.message.envelope import Envelope, queue_id
 from pillarbox.spool.base import INLINE_LIMIT, Delivered, Settlement
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
@@ -46,7 +46,7 @@ def cpu_seconds() -> float:
 
 def envelope(number: int, size: int, domain: str = "example.net") -> Envelope:
     """One of many envelopes."""
-    name = f"{int(time.time() * 1000):010X}{os.urandom(8).hex().upper()}"
+    name = queue_id(time.time(), os.urandom(10))
     return Envelope(name, "alice@example.org", (f"user{number}@{domain}",), time.time(), size, login="alice")
 
 
