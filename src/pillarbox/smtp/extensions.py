@@ -208,7 +208,7 @@ def mail_parameters(rest: bytes, limits: Limits, *, tls: bool) -> MailParameters
         return _NO_MAIL_PARAMETERS
     parameters = MailParameters(**_fields(MAIL_PARAMETERS, rest, limits))
     if parameters.hold_for is not None and parameters.hold_until is not None:  # RFC 4865 4: one of them
-        raise RemoteProtocolError("HOLDFOR and HOLDUNTIL", hints.BAD_PARAMETER)
+        raise RemoteProtocolError("HOLDFOR and HOLDUNTIL", hints.bad_parameter("HOLDFOR with HOLDUNTIL"))
     if parameters.body is Body.BINARY_MIME and not offers_binary(limits):
         raise RemoteProtocolError("BINARYMIME is not offered", hints.UNKNOWN_PARAMETER)
     if parameters.require_tls and not tls:
@@ -239,17 +239,22 @@ def _fields(table: Mapping[bytes, Parameter], rest: bytes, limits: Limits) -> di
             raise RemoteProtocolError("unknown parameter", hints.UNKNOWN_PARAMETER)
         fits = value is None if parameter.value is None else value is not None and parameter.value.fullmatch(value)
         if keyword in seen or not fits:
-            raise RemoteProtocolError("malformed or repeated parameter", hints.BAD_PARAMETER)
+            raise RemoteProtocolError("malformed or repeated parameter", _named(keyword))
         seen.add(keyword)
         try:
             decoded: Any = True if value is None else parameter.decode(value)
         except ValueError:
-            raise RemoteProtocolError("malformed parameter", hints.BAD_PARAMETER) from None
+            raise RemoteProtocolError("malformed parameter", _named(keyword)) from None
         if parameter.spread:
             fields.update(decoded)
         elif parameter.field:
             fields[parameter.field] = decoded
     return fields
+
+
+def _named(keyword: bytes) -> Reply:
+    """The 501 that names a parameter of the tables: a word of ours, not of the client's line."""
+    return hints.bad_parameter(keyword.decode("ascii"))
 
 
 _MAIL_WORDS: Final[tuple[tuple[str, Callable[[Any], bytes]], ...]] = (

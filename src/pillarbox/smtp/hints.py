@@ -118,7 +118,13 @@ UNKNOWN_PARAMETER: Final = Reply(555, ("Parameter not recognised or not implemen
 """A parameter of MAIL or RCPT that is not in the table (RFC 5321 4.1.1.11)."""
 
 BAD_PARAMETER: Final = Reply(501, ("Malformed or repeated parameter",), "5.5.4")
-"""A parameter with a wrong value, without the value it needs, or given twice."""
+"""A parameter with a wrong value, without the value it needs, or given twice; its name follows where it is known."""
+
+
+def bad_parameter(name: str) -> Reply:
+    """BAD_PARAMETER with the name of one of our tables, never the client's spelling."""
+    return Reply(BAD_PARAMETER.code, (f"{BAD_PARAMETER.text[0]} {name}",), BAD_PARAMETER.enhanced)
+
 
 TOO_BIG: Final = Reply(552, ("Message size exceeds the maximum message size",), "5.3.4")
 """SIZE says more than Limits.content (RFC 1870 6.1)."""
