@@ -15,7 +15,7 @@ from pillarbox.cli.framework import help_pages
 from pillarbox.cli.reference import render
 
 COMMANDS = [name.split(" ")[1:] for name, _ in help_pages(app, "pillarbox")]
-GROUPS: tuple[list[str], ...] = (["user"], ["user", "certificate"], ["queue"], ["guard"], ["config"], [])
+GROUPS: tuple[list[str], ...] = (["user"], ["user", "certificate"], ["queue"], ["guard"], ["cluster"], ["config"], [])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

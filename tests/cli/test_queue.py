@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 from pillarbox.config import load
 from pillarbox.message.envelope import Envelope, queue_id
 from pillarbox.spool.embedded import open_spool
+from pillarbox.spool.settings import EmbeddedSettings
 
 CONTENT = b"From: ada@example.org\r\nSubject: x\r\n\r\nhello\r\n"
 
@@ -41,6 +42,7 @@ def queued(site: Path) -> list[str]:
     ]
 
     async def fill() -> None:
+        assert isinstance(settings.spool, EmbeddedSettings)
         spool = await open_spool(settings.spool)
         try:
             for envelope in envelopes:

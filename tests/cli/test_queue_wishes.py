@@ -12,6 +12,7 @@ from tests.cli.conftest import Run
 from pillarbox.config import load
 from pillarbox.message.envelope import Envelope, queue_id
 from pillarbox.spool.embedded import open_spool
+from pillarbox.spool.settings import EmbeddedSettings
 
 CONTENT = b"From: ada@example.org\r\nSubject: x\r\n\r\nhello\r\n"
 AHEAD = 7_200.0
@@ -37,6 +38,7 @@ def fill(site: Path, *envelopes: Envelope) -> list[str]:
     (site.parent / "data").mkdir(mode=0o700)
 
     async def commit() -> None:
+        assert isinstance(settings.spool, EmbeddedSettings)
         spool = await open_spool(settings.spool)
         try:
             for envelope in envelopes:

@@ -74,7 +74,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         raise Exit(1)
 
 
-_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts")
+_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -83,6 +83,8 @@ def _show(found: dict[str, Any]) -> None:
     if found.get("reloaded_at"):
         say(f"reloaded       {moment_text(found['reloaded_at'])}")
     say(f"state          {'ready' if found['ready'] else 'NOT READY'}")
+    for promise in {process["promise"] for process in found["processes"] if process.get("promise")}:
+        say(f"promise        {promise}")
     _show_queue(found.get("queue"))
     say("")
     rows = []
@@ -112,7 +114,8 @@ def _show_queue(queue: dict[str, Any] | None) -> None:
     waiting = ", ".join(f"{number} {state}" for state, number in queue["recipients"].items() if number)
     oldest = f", the oldest for {span(queue['age'])}" if queue["age"] is not None else ""
     say(f"queue          {count(queue['messages'], 'message')} ({waiting or 'no recipients'}){oldest}")
-    say(f"free           {queue['free'] / (1 << 30):.1f} GiB where the spool lies")
+    if queue["free"] is not None:
+        say(f"free           {queue['free'] / (1 << 30):.1f} GiB where the spool lies")
 
 
 def _short(value: Any) -> str:

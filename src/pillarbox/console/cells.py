@@ -69,10 +69,8 @@ def open_store(cell: CellSettings, *, name: str, connections: int = 6) -> "Store
 async def examine(store: "Store", cell: CellSettings, durability: Durability) -> Examination:
     """Looks at the server that the DSN leads to, and changes nothing. Raises StoreError."""
     from pillarbox.spool.cluster.schema import MIGRATIONS
-    from pillarbox.spool.cluster.spool import ROOM
-    from pillarbox.store.migrations import applied
 
-    number = await applied(store, ROOM)
+    number = await schema_number(store)
     facts = await look(store.read, cell.name)
     now = time.time()
     findings = judge(facts, durability=durability, now=now)
@@ -86,6 +84,14 @@ async def examine(store: "Store", cell: CellSettings, durability: Durability) ->
         skew=facts.clock - now,
         findings=(*findings, *schema),
     )
+
+
+async def schema_number(store: "Store") -> int:
+    """How many migrations its tables have had; 0 when there are none. Raises StoreError."""
+    from pillarbox.spool.cluster.spool import ROOM
+    from pillarbox.store.migrations import applied
+
+    return await applied(store, ROOM)
 
 
 async def upgrade(store: "Store") -> tuple[int, int]:

@@ -11,6 +11,7 @@ ERRORS
 """
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -134,7 +135,8 @@ class Operations:
 
     def _depth(self, depth: Depth) -> dict[str, Any]:
         age = None if depth.oldest_at is None else max(self._clock() - depth.oldest_at, 0.0)
-        return {"messages": depth.messages, "recipients": depth.recipients, "age": age, "free": depth.free}
+        free = depth.free if depth.free < sys.maxsize else None  # a cell's disk is not ours to look at
+        return {"messages": depth.messages, "recipients": depth.recipients, "age": age, "free": free}
 
     async def reload(self) -> dict[str, Any]:
         """Configuration and certificates are read anew, by all processes or none."""

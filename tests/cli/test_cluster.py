@@ -1,0 +1,119 @@
+"""`pillarbox cluster init | check | upgrade`, against a real PostgreSQL."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.cli.conftest import Run
+from tests.support.postgres import Postgres, running_postgres
+
+CONFIG = """
+[spool]
+kind = "cluster"
+durability = "{durability}"
+[[spool.cell]]
+name = "a"
+dsn = "{dsn}"
+{more}
+[[site]]
+name = "mail.example.org"
+submission = ["127.0.0.1:2587"]
+certificate = "c.pem"
+key = "k.pem"
+[[route]]
+domains = ["*"]
+host = "127.0.0.1"
+"""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Postgres]:
+    """A node that keeps what it confirms, as the check wants it."""
+    with running_postgres(durable=True) as running:
+        yield running
+
+
+def write(folder: Path, dsn: str, durability: str = "local", more: str = "") -> Path:
+    path = folder / "pillarbox.toml"
+    path.write_text(CONFIG.format(dsn=dsn, durability=durability, more=more))
+    return path
+
+
+def test_init_makes_the_tables_check_likes_them_and_both_can_be_repeated(
+    run: Run, tmp_path: Path, node: Postgres
+) -> None:
+    path = write(tmp_path, node.create_database())
+    before = run("cluster", "check", "-c", path)
+    assert before.code == 1
+    assert "make them with `pillarbox cluster init`" in before.out
+    assert "has no tables yet" in run("cluster", "upgrade", "-c", path).err
+    made = json.loads(run("cluster", "init", "--json", "-c", path).out)
+    assert (made["cell"], made["before"]) == ("a", 0)
+    assert "already" in run("cluster", "init", "-c", path).err
+    assert run("cluster", "upgrade", "-c", path).code == 0
+    after = run("cluster", "check", "--json", "-c", path)
+    assert after.code == 0
+    found = json.loads(after.out)
+    assert (found["ok"], found["schema"], found["known"]) == (True, made["after"], made["after"])
+    assert abs(found["skew"]) < 5
+    assert [finding["severity"] for finding in found["findings"]] == ["warning"]  # one machine's disk
+
+
+def test_a_cell_without_standbys_fails_the_check_unless_that_was_asked_for(
+    run: Run, tmp_path: Path, node: Postgres
+) -> None:
+    path = write(tmp_path, node.create_database(), "quorum")
+    assert run("cluster", "init", "-c", path).code == 0
+    done = run("cluster", "check", "-c", path)
+    assert done.code == 1
+    assert 'synchronous_mode_strict: true in Patroni, or say durability = "local"' in done.out
+
+
+def test_tables_of_a_newer_pillarbox_are_left_alone(run: Run, tmp_path: Path, node: Postgres) -> None:
+    dsn = node.create_database()
+    path = write(tmp_path, dsn)
+    assert run("cluster", "init", "-c", path).code == 0
+    with psycopg.connect(dsn) as connection:
+        connection.execute("INSERT INTO pillarbox.migration (room, number) VALUES ('spool', 99)")
+    for command in ("init", "upgrade"):
+        refused = run("cluster", command, "-c", path)
+        assert (refused.code, "newer Pillarbox" in refused.err) == (1, True)
+    assert "upgrade this one" in run("cluster", "check", "-c", path).out
+
+
+def test_the_password_comes_from_its_file_and_is_shown_to_nobody(run: Run, tmp_path: Path, node: Postgres) -> None:
+    database = psycopg.conninfo.conninfo_to_dict(node.create_database())["dbname"]
+    secret = tmp_path / "secret"
+    dsn = f"host=127.0.0.1 port={node.port} user=postgres dbname={database}"
+    path = write(tmp_path, dsn, more='password_file = "secret"')
+    missing = run("cluster", "init", "-c", path)
+    assert missing.code == 1
+    assert "password_file" in missing.err
+    assert "No such file" in missing.err
+    secret.write_text("wrong-sesame\n")
+    wrong = run("cluster", "init", "-c", path)
+    assert wrong.code == 1
+    assert "password authentication failed" in wrong.err
+    assert "wrong-sesame" not in wrong.err
+    secret.write_text(node.password + "\n")
+    assert run("cluster", "init", "-c", path).code == 0
+
+
+def test_a_user_who_may_not_make_tables_is_told_what_to_change(run: Run, tmp_path: Path, node: Postgres) -> None:
+    dsn = node.create_database()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    refused = run("cluster", "init", "-c", write(tmp_path, dsn.replace("user=postgres", "user=guest")))
+    assert refused.code == 1
+    assert "must own the database" in refused.err
+    assert "internal error" not in refused.err
+
+
+def test_a_cell_that_is_not_there_and_a_file_without_one(run: Run, tmp_path: Path, site: Path) -> None:
+    gone = run("cluster", "check", "-c", write(tmp_path, f"host={tmp_path} dbname=x"))
+    assert gone.code == 1
+    assert "cell a: " in gone.err
+    assert "the spool is embedded" in run("cluster", "check", "-c", site).err
