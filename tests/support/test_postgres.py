@@ -2,10 +2,12 @@
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from tests.support.cell_node import wait_until
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.processes import alive, descendants
 
@@ -79,3 +81,43 @@ def test_durable_is_what_it_says(node: Postgres, postgres: Postgres) -> None:
         settings: dict[str, str] = dict(found)
         assert (settings["fsync"], settings["full_page_writes"]) == (expected, expected)
         assert settings["synchronous_commit"] == "on"
+
+
+def test_a_commit_that_waits_for_a_standby_returns_without_a_warning_when_none_is_asked_for_any_more(
+    node: Postgres,
+) -> None:
+    """Why a client has to look at synchronous_standby_names after its COMMIT too."""
+    with (
+        psycopg.connect(node.create_database(), autocommit=True) as waiting,
+        psycopg.connect(node.dsn("postgres"), autocommit=True) as administrator,
+    ):
+        heard: list[str | None] = []
+        waiting.add_notice_handler(lambda notice: heard.append(notice.sqlstate))
+        administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        administrator.execute("SELECT pg_reload_conf()")
+        wait_until("the setting", lambda: setting(administrator) == "nobody", 30)
+        commit = threading.Thread(target=waiting.execute, args=("CREATE TABLE kept (n int)",))
+        commit.start()
+        try:
+            wait_until("a commit that waits", lambda: waits_for_standby(administrator), 30)
+            assert commit.is_alive()
+        finally:
+            administrator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            administrator.execute("SELECT pg_reload_conf()")
+            commit.join(30)
+        assert not commit.is_alive()
+        assert heard == []
+        assert setting(waiting) == ""
+
+
+def setting(connection: psycopg.Connection) -> str:
+    """synchronous_standby_names as this session has it."""
+    row = connection.execute("SHOW synchronous_standby_names").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def waits_for_standby(connection: psycopg.Connection) -> bool:
+    """Whether some session waits for the confirmation of a standby."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    return connection.execute(query).fetchone() == (1,)
