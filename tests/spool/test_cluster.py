@@ -16,6 +16,7 @@ from tests.support.administrator import Administrator
 from tests.support.postgres import Postgres, running_postgres
 
 import pillarbox.spool.cluster.cell
+import pillarbox.spool.cluster.outbox
 from pillarbox.spool.base import (
     INLINE_LIMIT,
     Deferred,
@@ -57,6 +58,7 @@ async def spool(dsn: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Asyn
     """With a watch that loses its patience soon."""
     monkeypatch.setattr(pillarbox.spool.cluster.cell, "PATIENT", 0.3)
     monkeypatch.setattr(pillarbox.spool.cluster.cell, "TICK", 0.1)
+    monkeypatch.setattr(pillarbox.spool.cluster.outbox, "GRACE", 0.0)
     opened = await open_cluster(ClusterSettings(dsn, "pillarbox test"), clock=clock)
     yield opened
     await opened.close()
@@ -400,6 +402,35 @@ async def test_a_taking_whose_outcome_is_unknown_is_lent_again_when_its_identity
     await spool.settle(lease, settlement(lease, Delivered("250 ok", "hop")))
     await spool.outbox._beat_once()
     assert [again.envelope for again in await other.lease(NOW, 10)] == [second]
+
+
+async def test_after_trouble_nothing_is_lent_before_the_others_could_say_that_they_live(
+    spool: ClusterSpool, other: ClusterSpool, administrator: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fail-over takes about as long as a worker may be silent."""
+    await spool.commit(envelope(), b"")
+    (lease,) = await spool.lease(NOW, 10)
+    for each in (spool, other):
+        each.cell.fail("no primary")
+    await age_workers(administrator)
+    administrator.ask("UPDATE pillarbox.worker SET seen = seen + interval '2 seconds'")
+    monkeypatch.setattr(pillarbox.spool.cluster.outbox, "GRACE", 1.5)
+    await soon(lambda: spool.refusal(0) is None and other.refusal(0) is None)
+    assert await other.lease(NOW, 10) == []
+    await administrator.until("SELECT seen > now() - interval '20 seconds' FROM pillarbox.worker")
+    async with asyncio.timeout(20):
+        await other.wait_due(1.0)
+    assert await other.lease(NOW, 10) == [], "the lease outlived it"
+    assert spool.extend(lease)
+
+
+async def test_an_end_during_trouble_waits_for_nobody(dsn: str, clock: Clock, administrator: Administrator) -> None:
+    ending = await open_cluster(ClusterSettings(dsn), clock=clock)
+    await ending.commit(envelope(), b"")
+    await administrator.demand_a_standby()
+    await soon(lambda: ending.refusal(0) is not None)
+    async with asyncio.timeout(15):
+        await ending.close()
 
 
 async def test_a_lease_whose_caller_went_away_is_given_back(spool: ClusterSpool) -> None:

@@ -1,14 +1,18 @@
 """An administrator of a PostgreSQL node: looks at it and changes it beside the program under test."""
 
 import asyncio
+import contextlib
 
 import psycopg
+
+_COMMIT = "SELECT pg_logical_emit_message(true, 'test', '')"
 
 
 class Administrator:
     """A second connection, of the superuser."""
 
     def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
         self._connection = psycopg.connect(dsn, autocommit=True)
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
@@ -41,6 +45,18 @@ class Administrator:
         self.ask("SET synchronous_commit = off")
         self.ask("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
         await self._reload("ghost")
+        # The setting is seen at once, and obeyed when the checkpointer has seen it: when a commit of ours waits.
+        with psycopg.connect(self._dsn, autocommit=True) as trying:
+            me = f"FROM pg_stat_activity WHERE pid = {trying.info.backend_pid}"
+            commit = asyncio.create_task(asyncio.to_thread(trying.execute, _COMMIT))
+            async with asyncio.timeout(30):
+                while self.ask(f"SELECT wait_event {me}") != [("SyncRep",)]:
+                    if commit.done():
+                        commit = asyncio.create_task(asyncio.to_thread(trying.execute, _COMMIT))
+                    await asyncio.sleep(0.005)
+            self.ask(f"SELECT pg_terminate_backend(pid, 5000) {me}")
+            with contextlib.suppress(psycopg.Error):
+                await commit
 
     async def demand_nothing(self) -> None:
         """Commits wait for this node alone; those that wait for a standby are confirmed."""

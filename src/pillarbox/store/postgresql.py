@@ -28,7 +28,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -213,6 +213,7 @@ class Store:
         self._dsn, self._name = dsn, name
         self._idle: list[_Session] = []
         self._slots = asyncio.Semaphore(size)
+        self._busy: set[_Session] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -238,9 +239,13 @@ class Store:
         if not task.cancelled():
             task.exception()  # heard, even if nobody waits any more
 
-    async def close(self) -> None:
-        """Finishes what was asked and closes the connections. Repeatable."""
+    async def close(self, *, patience: float = 5.0) -> None:
+        """Finishes what was asked, for so many seconds, and closes the connections. Repeatable."""
         self._closed = True
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=patience)
+        for session in self._busy:
+            shut_down(session.connection)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         while self._idle:
@@ -249,9 +254,7 @@ class Store:
     # -- one at a time
 
     async def _write(self, work: Callable[[Transaction], Awaitable[T]], deadline: float) -> T:
-        async with self._slots:
-            session = await self._acquire(deadline)
-            watch = asyncio.get_running_loop().call_later(deadline, shut_down, session.connection)
+        async with self._session(deadline) as session:
             transaction = Transaction(session)
             try:
                 result = await work(transaction)
@@ -264,24 +267,45 @@ class Store:
             finally:
                 with contextlib.suppress(psycopg.Error):
                     await transaction.rollback()
-                watch.cancel()
-                await self._release(session)
             return result
 
     async def _read(self, statements: list[Statement], deadline: float) -> list[Rows]:
-        async with self._slots:
-            session = await self._acquire(deadline)
-            watch = asyncio.get_running_loop().call_later(deadline, shut_down, session.connection)
+        async with self._session(deadline) as session:
             try:
                 await session.run(statements)
             except psycopg.Error as error:
                 raise translate(error, self.where, broken=session.connection.closed) from error
-            finally:
-                watch.cancel()
-                await self._release(session)
             return [statement.rows for statement in statements]
 
-    async def _acquire(self, deadline: float) -> _Session:
+    @contextlib.asynccontextmanager
+    async def _session(self, deadline: float) -> AsyncIterator[_Session]:
+        """A connection for one piece of work, which is shut down after ``deadline`` seconds."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline
+        try:
+            async with asyncio.timeout(deadline):
+                await self._slots.acquire()
+                try:
+                    session = await self._acquire()
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except TimeoutError:
+            raise Unreachable(f"{self.where}: no connection within {deadline:g} s") from None
+        watch = loop.call_at(ends_at, shut_down, session.connection)
+        self._busy.add(session)
+        try:
+            yield session
+        finally:
+            self._busy.discard(session)
+            watch.cancel()
+            if session.usable:
+                self._idle.append(session)
+            else:
+                await session.close()
+            self._slots.release()
+
+    async def _acquire(self) -> _Session:
         if self._closed:
             raise Closed(f"{self.where}: closed")
         while self._idle:
@@ -289,17 +313,7 @@ class Store:
             if session.usable:
                 return session
             await session.close()
-        try:
-            async with asyncio.timeout(deadline):
-                return _Session(await _connect(self._dsn, self._name))
-        except TimeoutError:
-            raise Unreachable(f"{self.where}: no connection within {deadline:g} s") from None
-
-    async def _release(self, session: _Session) -> None:
-        if session.usable:
-            self._idle.append(session)
-        else:
-            await session.close()
+        return _Session(await _connect(self._dsn, self._name))
 
 
 async def _connect(dsn: str, name: str) -> _Connection:

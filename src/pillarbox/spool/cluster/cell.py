@@ -40,6 +40,7 @@ class Cell:
         self.loop = asyncio.get_running_loop()
         self.trouble: str | None = None
         self.full: str | None = None
+        self.recovered_at = float("-inf")
         self._full_until = 0.0
         self._confirmed_at = self.loop.time()
         self._probing: asyncio.Task[None] | None = None
@@ -105,6 +106,7 @@ class Cell:
         if self.trouble is not None:
             log.info("cell.recovered", cell=self.store.where)
             self.trouble = None
+            self.recovered_at = self._confirmed_at
 
     def note(self, error: StoreError) -> None:
         """Something failed: says so once, not for each message."""
@@ -140,7 +142,8 @@ class Cell:
         try:
             await self.write(_mark, deadline=deadline)
             self._hung = 0
-        except StoreError:
+        except StoreError as error:
+            self.fail(str(error))
             hung = self.loop.time() - self._probe_began >= deadline
             self._hung = self._hung + 1 if hung else 0
         except Exception:  # our bug: the watch must go on all the same

@@ -27,6 +27,8 @@ LEASE_OCTETS = 2 * 1024 * 1024
 MOST = 100
 OCTETS = 8 * 1024 * 1024
 """Settlements, and octets of bounces, in one transaction."""
+GRACE = 3.0
+"""Seconds after trouble in which nothing is lent: workers that outlived it say so first, and keep their leases."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 """Seconds between two looks for what is due: after something was, and at most."""
 _LOOKING = 10
@@ -109,11 +111,18 @@ class ClusterOutbox:
     async def _lease(self, now: float, limit: int, skip: frozenset[str]) -> list[Lease]:
         granted: list[Lease] = []
         octets = LEASE_OCTETS
+        if self._paused():
+            return granted
         async with self._taking:
             round_trip = self._after == FIRST  # all lanes were looked at, once we are at the end
             while len(granted) < limit and octets > 0 and self._cell.trouble is None:
                 asked = limit - len(granted)
-                leases, recipients = await self._take(Wanted(now, asked, skip, octets, self._after))
+                try:
+                    leases, recipients = await self._take(Wanted(now, asked, skip, octets, self._after))
+                except Unavailable:
+                    if not granted:
+                        raise
+                    break
                 granted += leases
                 octets -= sum(_weight(lease) for lease in leases)
                 if self._after == FIRST and recipients < asked:  # nor had any lane more than was looked at
@@ -121,6 +130,9 @@ class ClusterOutbox:
                         break
                     round_trip = True
         return granted
+
+    def _paused(self) -> bool:
+        return self._cell.trouble is not None or self._cell.loop.time() - self._cell.recovered_at < GRACE
 
     async def _take(self, wanted: Wanted) -> tuple[list[Lease], int]:
         """Leases, and how many recipients are in them. Moves on to where the next one begins."""
@@ -184,7 +196,7 @@ class ClusterOutbox:
         pause = _FIRST_LOOK
         while True:
             began = loop.time()
-            if self._cell.trouble is None and await self._look():
+            if not self._paused() and await self._look():
                 return
             now = loop.time()
             if now >= ends_at:
@@ -301,8 +313,12 @@ class ClusterOutbox:
     # -- being alive
 
     async def _beat(self) -> None:
+        beaten_at = self._cell.loop.time()
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(1.0)
+            if self._cell.loop.time() - beaten_at < HEARTBEAT and self._cell.recovered_at <= beaten_at:
+                continue
+            beaten_at = self._cell.loop.time()
             try:
                 await self._beat_once()
             except SpoolError:
