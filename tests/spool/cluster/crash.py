@@ -1,6 +1,6 @@
-"""A program for test_cluster_crash: kills a process at each of the steps by which it speaks to a cell.
+"""A program for test_crash: kills a process at each of the steps by which it speaks to a cell.
 
-    python -m tests.spool.cluster_crash DSN [EVERY]
+    python -m tests.spool.cluster.crash DSN [EVERY]
 
 One process that has imported everything forks a child for each number N (each EVERY-th of them). The child does the
 same work in an empty cell and kills itself (SIGKILL) just before its N-th step: whenever the driver is about to send

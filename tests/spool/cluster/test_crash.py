@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres
 EVERY = int(os.environ.get("PILLARBOX_CRASH_EVERY", "4"))
 """One step in so many: each takes a while, since two processes connect anew. 1 for all of them."""
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the whole run
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def crashes(postgres: Postgres) -> Iterator[list[dict[str, Any]]]:
 async def _run(node: Postgres) -> str:
     dsn = await empty_cell(node)
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.spool.cluster_crash", dsn, str(EVERY), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+        sys.executable, "-m", "tests.spool.cluster.crash", dsn, str(EVERY), stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
     made, _ = await program.communicate()
     return made.decode()
