@@ -251,6 +251,36 @@ async def test_a_mark_waits_for_the_standbys_although_nothing_is_written(
         await store.write(mark, deadline=0.5)
 
 
+async def test_a_server_that_is_told_to_wait_for_nobody_is_not_good_enough_for_a_quorum(store: Store) -> None:
+    store.quorum = True
+    with pytest.raises(Undone, match="synchronous_standby_names"):
+        await store.write(add(1))
+    store.quorum = False
+    assert await numbers(store) == []
+
+
+async def test_a_commit_that_returns_because_the_setting_was_emptied_is_unknown(
+    store: Store, no_quorum: Administrator
+) -> None:
+    """The server says COMMIT then, and gives no warning."""
+    store.quorum = True
+    writing = store.write(add(1))
+    await no_quorum.until_a_commit_waits_for_a_standby()
+    await no_quorum.demand_nothing()
+    with pytest.raises(Unknown, match="emptied"):
+        await writing
+
+
+async def test_of_several_hosts_the_one_that_takes_writes_is_found(node: Postgres, store: Store, dsn: str) -> None:
+    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    several = f"host=127.0.0.1,{parts['host']} port=1,{parts['port']} user=postgres dbname={parts['dbname']}"
+    for _ in range(4):
+        other = Store(several)
+        await other.write(add(int(time.monotonic_ns() % 2**31)))
+        await other.close()
+    assert len(await numbers(store)) == 4
+
+
 async def test_kill_9_of_the_server_in_a_commit_is_unknown_and_the_store_comes_back(
     node: Postgres, store: Store, no_quorum: Administrator
 ) -> None:

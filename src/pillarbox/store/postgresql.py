@@ -16,6 +16,10 @@ any connection that ends after COMMIT was sent, or that warning, the outcome is 
 the same key proves nothing by itself: only after a later write on that server was confirmed (Transaction.mark makes
 one) is it known to be durable. Cancelling who awaits ``write`` does not cancel the transaction.
 
+A server that is told to wait for nobody confirms alone, without a word (Patroni can leave one so: ADR 0011). With
+``quorum`` every transaction looks at that setting before its COMMIT, and is undone if it is empty, and after it: then
+it is Unknown.
+
 Migrations are in migrations.py. Placeholders are psycopg's: %s, %b for binary.
 
 ERRORS
@@ -75,6 +79,11 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",  # a client that was stopped must not keep its locks
     "jit": "off",  # compiling costs our short statements more than it gives
 }
+
+
+_NAMES = "current_setting('synchronous_standby_names')"
+_DEMAND = f"SELECT 1 / ({_NAMES} <> '')::int"
+"""Fails the transaction on a server that waits for nobody."""
 
 
 class Statement:
@@ -153,8 +162,8 @@ class _Session:
 class Transaction:
     """What a work function gets; see the module's text."""
 
-    def __init__(self, session: _Session) -> None:
-        self._session = session
+    def __init__(self, session: _Session, *, quorum: bool) -> None:
+        self._session, self._quorum = session, quorum
         self._waiting: list[Statement] = []
         self._begun = False
 
@@ -188,16 +197,24 @@ class Transaction:
             return
         session = self._session
         session.warned = None
+        demand, end, names = Statement(_DEMAND), Statement("COMMIT"), Statement(f"SELECT {_NAMES}")
+        statements = [*self._take(), demand, end, names] if self._quorum else [*self._take(), end]
         try:
-            tags = await session.run([*self._take(), Statement("COMMIT")])
+            tags = await session.run(statements)
+        except psycopg.errors.DivisionByZero as error:
+            if not self._quorum:
+                raise
+            raise Undone("it waits for no standby: synchronous_standby_names is empty") from error
         except psycopg.Error as error:
             if _is_definite(error) and not session.connection.closed:
                 raise
             raise Unknown(f"the connection ended during a commit: {_first_line(error)}") from error
         if session.warned is not None:
             raise Unknown(f"a commit was not confirmed: {session.warned}")
-        if tags[-1] != "COMMIT":
-            raise Undone(f"the server answered COMMIT with {tags[-1]}")
+        if tags[statements.index(end)] != "COMMIT":
+            raise Undone(f"the server answered COMMIT with {tags[statements.index(end)]}")
+        if names.rows and not names.rows[0][0]:
+            raise Unknown("a commit was not confirmed: synchronous_standby_names was emptied meanwhile")
 
     async def rollback(self) -> None:
         """For the store only. Raises psycopg.Error."""
@@ -206,10 +223,12 @@ class Transaction:
 
 
 class Store:
-    """See the module's text. ``size``: connections at most; ``name`` is what pg_stat_activity shows."""
+    """See the module's text. ``size``: connections at most; ``name`` is what pg_stat_activity shows; ``quorum``: a
+    server that waits for no standby is not good enough (it may be set later)."""
 
-    def __init__(self, dsn: str, *, name: str = "pillarbox", size: int = 4) -> None:
+    def __init__(self, dsn: str, *, name: str = "pillarbox", size: int = 4, quorum: bool = False) -> None:
         self.where = describe(dsn)
+        self.quorum = quorum
         self._dsn, self._name = dsn, name
         self._idle: list[_Session] = []
         self._slots = asyncio.Semaphore(size)
@@ -248,6 +267,9 @@ class Store:
             shut_down(session.connection)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
+        await self._drop_idle()
+
+    async def _drop_idle(self) -> None:
         while self._idle:
             await self._idle.pop().close()
 
@@ -255,14 +277,17 @@ class Store:
 
     async def _write(self, work: Callable[[Transaction], Awaitable[T]], deadline: float) -> T:
         async with self._session(deadline) as session:
-            transaction = Transaction(session)
+            transaction = Transaction(session, quorum=self.quorum)
             try:
                 result = await work(transaction)
                 await transaction.commit()
             except psycopg.Error as error:
                 raise translate(error, self.where, broken=session.connection.closed) from error
+            except Undone as error:
+                raise Undone(f"{self.where}: {error}") from error
             except Unknown as error:
                 shut_down(session.connection)
+                await self._drop_idle()  # they may lead to the same server, and another be the primary by now
                 raise Unknown(f"{self.where}: {error}") from error
             finally:
                 with contextlib.suppress(psycopg.Error):
@@ -325,6 +350,9 @@ async def _connect(dsn: str, name: str) -> _Connection:
     try:
         parameters: dict[str, Any] = _DEFAULTS | conninfo_to_dict(dsn)
         parameters |= {"application_name": name, "client_encoding": "utf8", "target_session_attrs": "read-write"}
+        if "," in str(parameters.get("host", "")) + str(parameters.get("hostaddr", "")):
+            # a primary that lost its standbys takes connections, too: in the DSN's order it could be chosen for ever
+            parameters.setdefault("load_balance_hosts", "random")
         connection = await _Connection.connect(**parameters, autocommit=True)
     except (psycopg.Error, OSError) as error:
         raise Unreachable(f"{where}: {_first_line(error)}") from error

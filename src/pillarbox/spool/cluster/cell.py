@@ -16,11 +16,13 @@ from typing import TypeVar
 
 from pillarbox.spool.base import Full, SpoolError, Unavailable
 from pillarbox.store.errors import Denied, DiskFull, SchemaTooOld, StoreError, Transient, Undone
-from pillarbox.store.postgresql import DEADLINE, Rows, Store, Transaction, Values
+from pillarbox.store.postgresql import Rows, Store, Transaction, Values
 from pillarbox.telemetry.events import get_logger
 
 T = TypeVar("T")
 
+ATTEMPT = 10.0
+"""Seconds for one transaction. Then its connection is given up, for its server may be one that was a primary."""
 TICK = 1.0
 PATIENT = 3.0
 """Seconds that a probe may take before the cell counts as one without a quorum."""
@@ -59,7 +61,7 @@ class Cell:
 
     # -- asking
 
-    async def write(self, work: Callable[[Transaction], Awaitable[T]], *, deadline: float = DEADLINE) -> T:
+    async def write(self, work: Callable[[Transaction], Awaitable[T]], *, deadline: float = ATTEMPT) -> T:
         """Store.write, which says how the cell is. Raises StoreError."""
         try:
             result = await self.store.write(work, deadline=deadline)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import QueueIdTaken, SpoolError, Unavailable
 from pillarbox.spool.cluster.batches import Batches, done, fail
-from pillarbox.spool.cluster.cell import Cell, spool_error
+from pillarbox.spool.cluster.cell import ATTEMPT, Cell, spool_error
 from pillarbox.spool.cluster.rows import Chunked, Packed, digests, insertion, pack
 from pillarbox.spool.cluster.upload import ChunkWriter
 from pillarbox.spool.figures import COMMIT_SECONDS, COMMITTED
@@ -89,7 +89,7 @@ class ClusterIntake:
         while batch:
             left = min(job.expires_at for job in batch) - self._cell.loop.time()
             try:
-                await self._try(batch, max(left, pause))
+                await self._try(batch, min(max(left, pause), ATTEMPT))
                 return
             except Transient as error:
                 batch = self._go_on_with(batch, error)

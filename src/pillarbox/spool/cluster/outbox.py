@@ -165,11 +165,14 @@ class ClusterOutbox:
                 keys.setdefault(name, set()).add(key)
         if not keys:
             return [], 0
+        leases: list[Lease] = []
         try:
             leases = await self._load(identity, taking, keys)
-        except Unavailable:
-            self._unreturned += [Settling(name, identity.id, taking, False, None) for name in keys]
-            raise
+        finally:  # what could not be read, or was asked of a server that is behind
+            loaded = {lease.envelope.queue_id for lease in leases}
+            self._unreturned += [
+                Settling(name, identity.id, taking, False, None) for name in keys if name not in loaded
+            ]
         leases.sort(key=lambda lease: (ranks[lease.envelope.queue_id], lease.envelope.queue_id))
         return leases, sum(map(len, keys.values()))
 
@@ -179,7 +182,9 @@ class ClusterOutbox:
         recipients = by_message(rows)
         leases = []
         for row in messages:
-            of_message = recipients[row[0]]
+            of_message = recipients.get(row[0], [])
+            if not keys[row[0]] <= {values[0] for values in of_message}:
+                continue
             envelope = envelope_of(row, of_message)
             ours = tuple(recipient_of(values) for values in of_message if values[0] in keys[row[0]])
             lease = Lease(next(self._ids), envelope, ours, None if row[-1] is None else bytes(row[-1]))
@@ -229,6 +234,8 @@ class ClusterOutbox:
     async def open(self, queue_id: str) -> AsyncIterator[bytes]:
         """See Outbox.open."""
         ((found),) = await self._cell.read((_OPEN, (escaped(queue_id),)))
+        if not found and any(held.queue_id == queue_id for held in self._held.values()):
+            raise Unavailable(f"{queue_id} is lent to us, and the cell does not have it: is it behind?")
         if not found:
             raise UnknownQueueId(f"no message {queue_id}")
         content, content_id, chunks = found[0]
