@@ -58,6 +58,7 @@ class CellSpool:
         ``strict``."""
         try:
             self._store = open_store(self._cell, name=self._name)
+            self._store.quorum = self._durability == "quorum"  # looked at around each commit, too
         except CellUnusable as error:
             self._refused = str(error)
             if strict:
