@@ -221,8 +221,9 @@ class Session:
                 except Refused as refused:
                     self._refuse(refused)
         except DeadlineExceeded:
+            place = self._stream.connection.unfinished
             self._send_last(replies.TIMEOUT)
-            return "timeout"
+            return f"timeout inside {place}" if place else "timeout"
         except Interrupted:
             self._send_last(replies.SHUTTING_DOWN)
             return "drained"
