@@ -22,7 +22,7 @@ from pillarbox.store.errors import (
     Unreachable,
 )
 from pillarbox.store.migrations import applied, check, migrate
-from pillarbox.store.postgresql import Store, Transaction, translate
+from pillarbox.store.postgresql import Store, Transaction, describe, translate
 
 MIGRATIONS = (("CREATE TABLE note (id integer PRIMARY KEY, text text NOT NULL)",),)
 
@@ -338,6 +338,21 @@ async def test_a_server_that_is_not_there_is_said_with_its_name_and_without_the_
 def test_what_is_no_dsn_is_said() -> None:
     with pytest.raises(StoreError, match="DSN"):
         Store("host")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("host=a.example port=5432 dbname=mail password=x", "a.example:5432/mail"),
+        ("host=a.example,b.example port=5432,5433 dbname=mail", "a.example:5432,b.example:5433/mail"),
+        ("host=a.example,b.example port=5433 user=pillarbox", "a.example:5433,b.example:5433/pillarbox"),
+        ("host=/run/postgresql dbname=mail port=5432", "/run/postgresql/mail"),
+        ("postgresql://u:secret@a.example/mail", "a.example/mail"),
+        ("dbname=mail", "local socket/mail"),
+    ],
+)
+def test_a_cell_is_named_by_its_hosts_and_database_without_its_password(dsn: str, said: str) -> None:
+    assert describe(dsn) == said
 
 
 def test_a_full_disk_has_its_own_error() -> None:

@@ -380,18 +380,12 @@ def describe(dsn: str) -> str:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error as error:
         raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
-    host = str(parts.get("host") or parts.get("hostaddr") or "local socket")
-    port = str(parts.get("port") or "")
-    where = f"{host}:{port}" if port and "/" not in host and "," not in host else host
-    return f"{where}/{parts.get('dbname') or parts.get('user') or ''}"
-
-
-def with_password(dsn: str, password: str) -> str:
-    """The DSN with this password in it. Raises StoreError for what is no DSN."""
-    try:
-        return make_conninfo(dsn, password=password)
-    except psycopg.Error as error:
-        raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
+    hosts = str(parts.get("host") or parts.get("hostaddr") or "local socket").split(",")
+    ports = str(parts.get("port") or "").split(",")
+    if len(ports) < len(hosts):  # one for all
+        ports *= len(hosts)
+    named = [f"{host}:{port}" if port and "/" not in host else host for host, port in zip(hosts, ports, strict=False)]
+    return f"{','.join(named)}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
 _UNDONE = frozenset({"40001", "40P01", "55P03", "57014", "25006", "25P03", "25P04"})
