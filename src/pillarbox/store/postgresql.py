@@ -388,6 +388,14 @@ def describe(dsn: str) -> str:
     return f"{','.join(named)}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
+def with_password(dsn: str, password: str) -> str:
+    """The DSN with this password in it. Raises StoreError for what is no DSN."""
+    try:
+        return make_conninfo(dsn, password=password)
+    except psycopg.Error as error:
+        raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
+
+
 _UNDONE = frozenset({"40001", "40P01", "55P03", "57014", "25006", "25P03", "25P04"})
 _LOST = ("08", "57P")
 
