@@ -199,7 +199,7 @@ def test_config_show_knows_networks_and_devices(run: Run, site: Path) -> None:
     assert shown["proxy_from"] == ["10.0.0.5"]
     assert shown["legacy"]["networks"] == ["10.0.0.0/8"]
     assert shown["legacy"]["logins"] == ["scanner", "printer"]
-    assert "sites[0].legacy.networks = 10.0.0.0/8" in run("config", "show", "-c", site).out
+    assert '[site.legacy]\nnetworks = ["10.0.0.0/8"]' in run("config", "show", "-c", site).out
 
 
 def test_an_internal_error_is_one_line(run: Run, site: Path) -> None:

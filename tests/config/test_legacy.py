@@ -183,6 +183,11 @@ def test_a_missing_key_is_shown_by_an_example() -> None:
     assert second.endswith('no other site. Such as logins = ["printer-2nd-floor"]')
 
 
+def test_a_list_that_is_too_long_says_by_how_much() -> None:
+    (found,) = refused(networks(*(f"10.0.{number}.0/24" for number in range(65))))
+    assert found.endswith("legacy.networks: found a list of 65 elements; expected at most 64")
+
+
 def test_a_missing_key_hides_no_other_mistake() -> None:
     found = refused('[site.legacy]\nnetworks = ["0.0.0.0/0"]\n')
     assert [one.split(":")[0] for one in found] == ["6 site[1].legacy.logins", "7 site[1].legacy.networks[0]"]

@@ -143,6 +143,11 @@ def _table(complaint: Complaint) -> str:
     return f"found {show(complaint.found)}; expected a table {header(name)}"
 
 
+def _too_many(complaint: Complaint) -> str:
+    length, most = complaint.context["actual_length"], complaint.context["max_length"]
+    return f"found a list of {length} elements; expected at most {most}"
+
+
 def _bound(word: str, key: str) -> Callable[[Complaint], str]:
     return lambda complaint: f"found {show(complaint.found)}; expected {word} {complaint.context[key]}"
 
@@ -153,6 +158,7 @@ _SPECIAL: dict[str, Callable[[Complaint], str]] = {
     "literal_error": _choice,
     "union_tag_invalid": _route_kind,
     "value_error": _value,
+    "too_long": _too_many,
     "model_type": _table,
     "model_attributes_type": _table,
     "greater_than_equal": _bound("at least", "ge"),
