@@ -159,7 +159,7 @@ def _site_times(tables: FileTable) -> Broken:
 def _ciphers_known(ciphers: str) -> bool:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):  # ValueError: it holds U+0000
         return False
     return True
 
