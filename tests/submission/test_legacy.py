@@ -270,6 +270,12 @@ async def test_nothing_but_crlf_dot_crlf_ends_content_there_either(tmp_path: Pat
             assert content.endswith(smuggled + b"\r\n")
 
 
+async def test_a_bare_cr_is_refused_there_by_its_name(tmp_path: Path) -> None:
+    async with office(tmp_path, plaintext=True) as place, await device_session(place) as printer:
+        (text,) = await send(printer, f"From: {DEVICE}\r\n\r\na\rb\n\r\n.\r\n".encode(), DEVICE, 554)
+        assert text == "5.6.0 Bare CR in the message: a CR must be followed by LF"
+
+
 async def test_commands_there_are_as_strict_as_anywhere(tmp_path: Path) -> None:
     async with office(tmp_path, plaintext=True) as place, await device_session(place) as printer:
         await printer.command(f"MAIL FROM:<{DEVICE}>\nRCPT TO:<bob@elsewhere.example>", 500)

@@ -50,6 +50,34 @@ async def test_content_that_stops_coming_is_given_up_after_data_timeout(tmp_path
     assert server.guard.quota == 1_000_000
 
 
+@pytest.mark.usefixtures("json_log")
+@pytest.mark.parametrize(
+    ("octets", "inside"),
+    [
+        (b"NOOP\n", "timeout inside a command line"),
+        (b"DATA\r\n" + HEADER + b"text\n.\n", "timeout inside the content"),
+        (b"DATA\r\n" + HEADER + b"text\n.\r\n", "timeout inside the content"),
+        (b"", "timeout"),
+    ],
+)
+async def test_the_log_says_what_a_device_did_not_end(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], octets: bytes, inside: str
+) -> None:
+    async with (
+        submission(tmp_path, idle_timeout=0.5, data_timeout=0.5) as server,
+        await signed_in(server) as client,
+    ):
+        await client.command("MAIL FROM:<anna@example.org>", 250)
+        await client.command("RCPT TO:<b@example.net>", 250)
+        client.say(octets)
+        if octets.startswith(b"DATA"):
+            await client.expect(354)
+        await client.expect(421)
+        await ended(server)
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [line["how"] for line in lines if line["event"] == "session.closed"] == [inside]
+
+
 async def test_content_that_drips_for_ever_is_given_up_after_data_total_timeout(tmp_path: Path) -> None:
     """Each piece is in time for data_timeout, so only the whole can be late."""
     async with (

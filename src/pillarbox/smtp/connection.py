@@ -102,6 +102,12 @@ class Connection:
         return isinstance(self._side, Server) and self._side.facts.authenticated
 
     @property
+    def unfinished(self) -> str:
+        """Server role: what of the peer's has begun and not ended, in words for the log: "the content", "a chunk", "a
+        command line" or "". A bare LF ends none of them."""
+        return self._side.unfinished if isinstance(self._side, Server) else ""
+
+    @property
     def extensions(self) -> dict[str, str]:
         """Client role: what the peer's last EHLO reply offered, keyword in upper case to its arguments."""
         return self._side.extensions if isinstance(self._side, Client) else {}

@@ -98,6 +98,18 @@ class Server:
             return PAUSED
         return _READERS[self._state](self)
 
+    @property
+    def unfinished(self) -> str:
+        """See Connection."""
+        if self._due is not None:
+            return ""
+        place = _PLACES.get(self._state)
+        if place is not None:
+            return place
+        buffer = self._buffer
+        rest = buffer.joined()[buffer.start :]
+        return "a command line" if (rest or buffer.skipping) and b"\r\n" not in rest else ""
+
     # --- readers by state -------------------------------------------------------------------------------------
 
     def _read_command(self) -> Event | Signal:
@@ -410,6 +422,9 @@ _READERS: Final[Mapping[State, Callable[[Server], Event | Signal]]] = {
     State.CLOSED: Server._read_closed,
 }
 """Who reads in which state."""
+
+_PLACES: Final = {State.CONTENT: "the content", State.CHUNK: "a chunk", State.SWALLOW: "a chunk"}
+"""What the peer is inside of, in states whose octets are no lines of commands."""
 
 _SETTLE: Final[Mapping[type, Callable[[Server, Any, Reply], None]]] = {
     _Due: Server._settle_none_due,

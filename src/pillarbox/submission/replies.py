@@ -131,6 +131,9 @@ SPOOL_FULL: Final = Reply(452, ("Insufficient storage, try again later",), "4.3.
 SPOOL_UNAVAILABLE: Final = Reply(451, ("The queue is not available, try again later",), "4.3.2")
 """The spool cannot say; nothing was promised."""
 
+BARE_CR: Final = Reply(554, ("Bare CR in the message: a CR must be followed by LF",), "5.6.0")
+"""A CR that is no part of a line end. A legacy site normalises a bare LF and refuses this."""
+
 BARE_LINE_END: Final = Reply(554, ("Bare CR or LF in the message: lines end with CRLF only",), "5.6.0")
 """Content with a bare CR or LF, refused after its true end (SMTP smuggling)."""
 

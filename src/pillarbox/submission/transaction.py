@@ -293,7 +293,9 @@ class Transaction:
             return Refused(replies.line_too_long(limit), f"a line over {limit} octets")
         if Defect.LEADING_NUL in defects:
             return Refused(replies.LEADING_NUL, "a line that begins with NUL")
-        return Refused(replies.BARE_LINE_END, "bare CR or LF in the content")
+        if Defect.BARE_LF in defects:
+            return Refused(replies.BARE_LINE_END, "bare CR or LF in the content")
+        return Refused(replies.BARE_CR, "bare CR in the content")
 
 
 def _is_tls_optional(header: Header) -> bool:
