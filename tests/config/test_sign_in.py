@@ -91,6 +91,10 @@ def test_what_is_never_offered_is_refused_with_its_reason(name: str, reason: str
     assert reason in found
 
 
+def test_ciphers_that_no_library_takes_are_a_mistake_and_no_crash() -> None:
+    assert "expected a cipher list that OpenSSL knows" in refused('tls_ciphers = "\\u0000"')
+
+
 def test_keys_that_go_together() -> None:
     assert "found without token_issuer and token_audience" in refused("", '[[directory]]\ntoken_key = "k"\n')
     assert "nobody would show a certificate" in refused("certificate_signs_in = true")
