@@ -84,5 +84,5 @@ def test_endpoint_refused(text: str) -> None:
 
 def test_a_port_within_a_next_hops_name_is_told_its_place() -> None:
     for text in ("mx.example.org:2626", "192.0.2.25:2626", "[2001:db8::25]:2626"):
-        with pytest.raises(ValueError, match="name or address alone; the port goes in port = 2626$"):
+        with pytest.raises(ValueError, match=r"name or address alone; the port goes in port = 2626$"):
             values.parse_next_hop(text)
