@@ -21,7 +21,7 @@ from pillarbox.config.files import check_ports
 from pillarbox.config.settings import Settings
 from pillarbox.delivery.settings import AuthSettings, SmarthostRoute, TlsMode
 from pillarbox.doctor.report import Finding, Severity
-from pillarbox.spool.settings import EmbeddedSettings
+from pillarbox.spool.settings import CellSettings, CellsSettings, EmbeddedSettings
 from pillarbox.submission.settings import Address, LegacySettings
 
 Make = Callable[[Issued], Settings]
@@ -138,6 +138,21 @@ def test_a_user_that_is_not_there(make: Make, authority: Authority) -> None:
     settings = make(authority.issue("mail.example.org"))
     settings = replace(settings, server=replace(settings.server, user="no-such-user"))
     assert 'there is no user "no-such-user"' in "\n".join(map(str, errors(settings)))
+
+
+def test_the_password_of_a_cell_is_there_and_nobody_elses(make: Make, authority: Authority, tmp_path: Path) -> None:
+    settings = make(authority.issue("mail.example.org"))
+    secret = tmp_path / "secret"
+    settings = replace(settings, spool=CellsSettings((CellSettings("a", "host=pg1", secret),)))
+    (missing,) = errors(settings)
+    assert str(missing).startswith("error: cell a: ")
+    assert str(secret) in str(missing)
+    secret.write_text("sesame\n")
+    secret.chmod(0o644)
+    assert "sesame" not in words(settings)
+    assert f"password_file {secret}" in words(settings)
+    secret.chmod(0o600)
+    assert "cell a" not in words(settings)
 
 
 def test_too_little_room(make: Make, authority: Authority) -> None:

@@ -9,7 +9,6 @@ ERRORS
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pillarbox.cli.configuration import load, run
@@ -54,8 +53,8 @@ def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     found = run(work())
     ok = worst(found.findings) is not Severity.ERROR
     if as_json:
-        shown: dict[str, Any] = {**asdict(found), "findings": as_data(found.findings)}
-        say_json({"ok": ok, "durability": settings.durability, **shown})
+        shown = {key: getattr(found, key) for key in ("cell", "where", "version", "schema", "known", "skew")}
+        say_json({"ok": ok, "durability": settings.durability, **shown, "findings": as_data(found.findings)})
     else:
         say(f"cell       {found.cell}, PostgreSQL {found.version} at {found.where}")
         say(f"durability {settings.durability}")

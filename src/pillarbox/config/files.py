@@ -18,6 +18,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
-from pillarbox.spool.settings import EmbeddedSettings
+from pillarbox.spool.settings import CellsSettings, EmbeddedSettings
 from pillarbox.submission.settings import Address, SiteSettings
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
@@ -48,6 +49,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     for number, route in enumerate(settings.delivery.routes):
         found.extend(_route(f"route[{number}]", route, delivery))
     found.extend(_token_keys(settings, submission))
+    found.extend(_cells(settings))
     found.extend(_file(settings))
     found.extend(_catch_all(settings))
     found.extend(_folders(settings))
@@ -179,6 +181,29 @@ def _secret(subject: str, auth: AuthSettings, user: User) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR, subject, f"secret_command: there is no program {program}", "give its whole path"
         )
+
+
+def _cells(settings: Settings) -> Iterator[Finding]:
+    """The cell itself is for `pillarbox cluster check`."""
+    if not isinstance(settings.spool, CellsSettings):
+        return
+    if find_spec("psycopg") is None:
+        yield Finding(
+            Severity.ERROR,
+            "spool",
+            "the driver of PostgreSQL is missing",
+            "install it: pip install pillarbox[cluster]",
+            blocks=True,
+        )
+    for cell in settings.spool.cells:
+        if cell.password_file is not None:
+            subject, found = f"cell {cell.name}", list[Finding]()
+            for role in ("submission", "delivery", "spool"):
+                user = server_user(settings.server, role)
+                found += _closed_to(user, subject, ("password_file", cell.password_file))
+            read_file(subject, "password_file", cell.password_file, found, "write the password into it")
+            yield from dict.fromkeys(found)
+            yield from _secrecy(subject, "password_file", cell.password_file)
 
 
 def _catch_all(settings: Settings) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The cells of a cluster spool: the way to one, whether it keeps the promise, its tables.
 
     store = open_store(cell, name="pillarbox delivery 0")
-    facts = await examine(store, cell, settings.durability)     # facts.findings: what blocks, what is doubtful
+    found = await examine(store, cell, settings.durability)     # found.findings: what blocks, what is doubtful
     before = await upgrade(store)
     await store.close()
 
@@ -35,7 +35,7 @@ class CellUnusable(Exception):
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What was found. ``where``: server and database; ``schema`` and ``known``: the number of its tables' migrations,
-    and ours; ``skew``: seconds that its clock is ahead of ours."""
+    and ours; ``skew``: seconds that its clock is ahead of ours; ``promise`` and ``tables``: findings of either."""
 
     cell: str
     where: str
@@ -43,12 +43,13 @@ class Examination:
     known: int
     version: str
     skew: float
-    findings: tuple[Finding, ...]
+    promise: tuple[Finding, ...]
+    tables: tuple[Finding, ...]
 
     @property
-    def refusals(self) -> tuple[Finding, ...]:
-        """What the server does not start with."""
-        return tuple(finding for finding in self.findings if finding.blocks)
+    def findings(self) -> tuple[Finding, ...]:
+        """All of them."""
+        return (*self.promise, *self.tables)
 
 
 def open_store(cell: CellSettings, *, name: str, connections: int = 6) -> "Store":
@@ -73,8 +74,6 @@ async def examine(store: "Store", cell: CellSettings, durability: Durability) ->
     number = await schema_number(store)
     facts = await look(store.read, cell.name)
     now = time.time()
-    findings = judge(facts, durability=durability, now=now)
-    schema = _schema(facts, number, len(MIGRATIONS))
     return Examination(
         cell=cell.name,
         where=store.where,
@@ -82,7 +81,8 @@ async def examine(store: "Store", cell: CellSettings, durability: Durability) ->
         known=len(MIGRATIONS),
         version=_version(facts.settings.get("server_version_num", "0")),
         skew=facts.clock - now,
-        findings=(*findings, *schema),
+        promise=tuple(judge(facts, durability=durability, now=now)),
+        tables=_tables(facts, number, len(MIGRATIONS)),
     )
 
 
@@ -104,7 +104,7 @@ async def upgrade(store: "Store") -> tuple[int, int]:
     return await migrate(store, ROOM, MIGRATIONS), len(MIGRATIONS)
 
 
-def _schema(facts: Facts, number: int, known: int) -> tuple[Finding, ...]:
+def _tables(facts: Facts, number: int, known: int) -> tuple[Finding, ...]:
     if number == known:
         return ()
     if number > known:

@@ -34,8 +34,8 @@ FIRST_LOOK = 6.0
 """Seconds that a start waits for the cell."""
 LOOK_FOR = 1.0
 """Seconds between two looks at a cell that is not in use."""
-LOOK_AGAIN = 10.0
-"""Seconds between two looks at one that is."""
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at one that is: for so long a cell that was weakened goes unnoticed."""
 
 log = get_logger("daemon")
 
@@ -100,8 +100,11 @@ class CellSpool:
             if self._spool is None:
                 self._wait(f"cell {self._cell.name}: {error}")
             return
-        if found.refusals:
-            raise CellUnusable("; ".join(f"{one.subject}: {one.message}; {one.advice}" for one in found.refusals))
+        # tables that a newer program brought up meanwhile are no reason to stop: migrations are safe while serving
+        looked_at = found.findings if self._spool is None else found.promise
+        refusals = [f"{one.subject}: {one.message}; {one.advice}" for one in looked_at if one.blocks]
+        if refusals:
+            raise CellUnusable("; ".join(refusals))
         if self._spool is None:
             self._open(self._store)
         if self._said is not None:

@@ -99,7 +99,8 @@ class SpoolRole:
             try:
                 await self._count(self._storehouse)
             except Exception as error:
-                log.warning("queue.uncounted", reason=str(error))
+                if self._storehouse.spool.unhealthy_reason() is None:  # else it was said, and once is enough
+                    log.warning("queue.uncounted", reason=str(error))
             await asyncio.sleep(max(COUNT_EVERY, 50 * (time.monotonic() - began)))
 
     async def _count(self, storehouse: Storehouse) -> None:
