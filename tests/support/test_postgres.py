@@ -111,7 +111,7 @@ def test_a_commit_that_waits_for_a_standby_returns_without_a_warning_when_none_i
 
 
 def setting(connection: psycopg.Connection) -> str:
-    """synchronous_standby_names as this session has it."""
+    """synchronous_standby_names as this connection has it."""
     row = connection.execute("SHOW synchronous_standby_names").fetchone()
     assert row is not None
     return str(row[0])

@@ -38,7 +38,7 @@ class Report:
 
     Attributes:
         verdicts: by recipient key; each recipient of the consignment has one, unless ``stopped`` or in ``rest``.
-        rest: those whom this session may not have, because the next hop limits it: another takes them at once.
+        rest: those whom one SMTP session may not have, because the next hop limits it: another takes them at once.
         tls: of the connection, ("TLSv1.3", "TLS_AES_256_GCM_SHA384"), or None.
         stopped: the lease was lost before a final dot: recipients without a verdict are another worker's.
         unheard: the connection ended before the next hop said anything about this message.

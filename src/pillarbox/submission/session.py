@@ -4,7 +4,7 @@
     await session.run()
 
 A command's method is named for it; the order of commands, and what may be said before sign-in, is the protocol
-core's (smtp/state.py). Nothing raised in a session leaves it: a bug is answered 451 and ends this session alone.
+core's (smtp/state.py). Nothing raised in a session leaves it: a bug is answered 451 and ends that one alone.
 
 STANDARDS
     RFC 5321 (4.5.3.2 time limits), RFC 6409, RFC 3207, RFC 4954.
