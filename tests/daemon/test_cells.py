@@ -30,7 +30,7 @@ async def spool(node: Postgres, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(cells, "LOOK_FOR", 0.05)
     dsn = await asyncio.to_thread(node.create_database)
     await make_tables(ClusterSettings(dsn))
-    made = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "test")
+    made = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "test", "delivery")
     await made.start()
     yield made
     await made.close()
@@ -78,7 +78,7 @@ async def test_tables_that_a_newer_program_brought_up_are_no_reason_to_stop(node
     async with asyncio.timeout(30):
         await looked.wait()
     assert spool.refusal(100) is None
-    late = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "late")
+    late = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "late", "submission")
     with pytest.raises(CannotStart, match="newer Pillarbox"):
         await late.start()
 
@@ -92,8 +92,8 @@ async def test_without_the_driver_the_command_that_installs_it_is_told(monkeypat
     monkeypatch.setitem(sys.modules, "pillarbox.store.postgresql", None)
     settings = CellsSettings((CellSettings("a", "host=pg1"),))
     with pytest.raises(CannotStart, match=r"pip install pillarbox\[cluster\]"):
-        await CellSpool(settings, "test").start()
-    offline = CellSpool(settings, "test")
+        await CellSpool(settings, "test", "keeper").start()
+    offline = CellSpool(settings, "test", "keeper")
     await offline.start(strict=False)  # an operator without a daemon has accounts to look at all the same
     with pytest.raises(Unavailable, match=r"pillarbox\[cluster\]"):
         await offline.depth(0.0)

@@ -77,7 +77,7 @@ def _cells(config: Any) -> CellsSettings:
 async def _opened(cell: CellSettings) -> "AsyncIterator[Store]":
     """The way to the cell; what goes wrong with it becomes a CommandError."""
     try:
-        store = open_store(cell, name="pillarbox cluster")
+        store = open_store(cell, "keeper", name="pillarbox cluster")
         try:
             yield store
         finally:

@@ -1,6 +1,6 @@
 """The cells of a cluster spool: the way to one, whether it keeps the promise, its tables.
 
-    store = open_store(cell, name="pillarbox delivery 0")
+    store = open_store(cell, "delivery", name="pillarbox delivery 0")
     found = await examine(store, cell, settings.durability)     # found.findings: what blocks, what is doubtful
     before = await upgrade(store)
     await store.close()
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pillarbox.doctor.cell import Facts, judge, look
 from pillarbox.doctor.report import Finding, Severity
-from pillarbox.spool.settings import CellSettings, Durability
+from pillarbox.spool.settings import CellSettings, Durability, Role
 from pillarbox.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -52,16 +52,17 @@ class Examination:
         return (*self.promise, *self.tables)
 
 
-def open_store(cell: CellSettings, *, name: str, connections: int = 6) -> "Store":
-    """The way to a cell; connects when first asked. Raises CellUnusable."""
+def open_store(cell: CellSettings, role: Role, *, name: str, connections: int = 6) -> "Store":
+    """The way to a cell as one of its roles; connects when first asked. Raises CellUnusable."""
     try:
         from pillarbox.store.postgresql import Store, with_password
     except ImportError:
         raise CellUnusable(DRIVER_MISSING) from None
-    dsn = cell.dsn
+    ours = cell.of(role)
+    dsn = ours.dsn
     try:
-        if cell.password_file is not None:
-            dsn = with_password(dsn, _read_password(cell.password_file))
+        if ours.password_file is not None:
+            dsn = with_password(dsn, _read_password(ours.password_file))
         return Store(dsn, name=name, size=connections)
     except StoreError as error:
         raise CellUnusable(f"cell {cell.name}: {error}") from None

@@ -1,6 +1,6 @@
 """The cluster spool as a role uses it: there from the start, whether its cell can be reached or not.
 
-    spool = CellSpool(settings.spool, "pillarbox submission 0")
+    spool = CellSpool(settings.spool, "pillarbox submission 0", "submission")
     await spool.start()                        # a cell that is weaker than promised: CannotStart
 
 A cell that cannot be reached is waited for: until then commits are refused (451) and nothing is lent. It is looked at
@@ -21,7 +21,7 @@ from pillarbox.console.cells import CellUnusable, examine, open_store
 from pillarbox.daemon.process import CannotStart
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import ContentWriter, Depth, Lease, Settlement, SpoolError, Unavailable
-from pillarbox.spool.settings import CellsSettings
+from pillarbox.spool.settings import CellsSettings, Role
 from pillarbox.store.errors import Denied, StoreError
 from pillarbox.telemetry.events import get_logger
 
@@ -41,12 +41,13 @@ log = get_logger("daemon")
 
 
 class CellSpool:
-    """Intake, Outbox and Ledger over one cell; see the module's text. ``name``: what the server shows of us."""
+    """Intake, Outbox and Ledger over one cell; see the module's text. ``name``: what the server shows of us;
+    ``role``: as whom it is asked."""
 
-    def __init__(self, settings: CellsSettings, name: str) -> None:
+    def __init__(self, settings: CellsSettings, name: str, role: Role) -> None:
         (self._cell, *_) = settings.cells
         self._durability = settings.durability
-        self._name = name
+        self._name, self._role = name, role
         self._store: Store | None = None
         self._spool: ClusterSpool | None = None
         self._refused: str | None = f"cell {self._cell.name} was not reached yet"
@@ -57,7 +58,7 @@ class CellSpool:
         """Looks at the cell, for a moment at most. Raises CannotStart when it is there and not as promised, if
         ``strict``."""
         try:
-            self._store = open_store(self._cell, name=self._name)
+            self._store = open_store(self._cell, self._role, name=self._name)
             self._store.quorum = self._durability == "quorum"  # looked at around each commit, too
         except CellUnusable as error:
             self._refused = str(error)
@@ -115,7 +116,7 @@ class CellSpool:
         from pillarbox.spool.cluster.cell import Cell
         from pillarbox.spool.cluster.spool import ClusterSpool
 
-        self._spool = ClusterSpool(Cell(store, time.time), self._name)
+        self._spool = ClusterSpool(Cell(store, time.time), self._name, leases=self._role == "delivery")
 
     def _wait(self, reason: str) -> None:
         self._refused = reason

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 def make_intake(settings: Settings, link: Link, worker: int) -> RemoteIntake | CellSpool:
     """What a submission worker commits to."""
     if isinstance(settings.spool, CellsSettings):
-        return CellSpool(settings.spool, f"pillarbox submission {worker}")
+        return CellSpool(settings.spool, f"pillarbox submission {worker}", "submission")
     return RemoteIntake(link, settings.spool.incoming)
 
 
 def make_outbox(settings: Settings, link: Link, worker: int) -> RemoteOutbox | CellSpool:
     """What a delivery worker lends from."""
     if isinstance(settings.spool, CellsSettings):
-        return CellSpool(settings.spool, f"pillarbox delivery {worker}")
+        return CellSpool(settings.spool, f"pillarbox delivery {worker}", "delivery")
     return RemoteOutbox(link)
 
 
@@ -37,7 +37,7 @@ async def open_owned(settings: Settings, *, strict: bool) -> "EmbeddedSpool | Ce
     """What the spool process has. ``strict``: whether a cell that is not as promised is refused. Raises SpoolError,
     CannotStart."""
     if isinstance(settings.spool, CellsSettings):
-        spool = CellSpool(settings.spool, "pillarbox spool")
+        spool = CellSpool(settings.spool, "pillarbox spool", "keeper")
         await spool.start(strict=strict)
         return spool
     from pillarbox.spool.embedded import open_spool  # late: no other process needs SQLite

@@ -1,6 +1,6 @@
 """What the spool needs to know; made by config."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,15 +32,27 @@ class ClusterSettings:
 Durability = Literal["quorum", "local"]
 """What a 250 promises: a quorum of machines has the message, or the disk of one."""
 
+Role = Literal["owner", "submission", "delivery", "keeper"]
+"""As whom a cell is asked. owner: makes its tables, and is no process. submission: commits messages. delivery: leases
+and settles them. keeper: the spool process with the operator's verbs, the guard and the accounts."""
+
+PLACE_OF_ROLE = "{role}"
+
 
 @dataclass(frozen=True, slots=True)
 class CellSettings:
     """One cell as the configuration names it. ``dsn`` holds no password: ``password_file`` does, or what libpq looks
-    at by itself."""
+    at by itself. In both ``{role}`` stands for the Role of who asks."""
 
     name: str
     dsn: str
     password_file: Path | None = None
+
+    def of(self, role: Role) -> "CellSettings":
+        """What this role uses."""
+        secret = self.password_file
+        named = None if secret is None else Path(str(secret).replace(PLACE_OF_ROLE, role))
+        return replace(self, dsn=self.dsn.replace(PLACE_OF_ROLE, role), password_file=named)
 
 
 @dataclass(frozen=True, slots=True)

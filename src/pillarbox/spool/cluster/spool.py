@@ -42,19 +42,28 @@ ROOM = "spool"
 
 
 class ClusterSpool:
-    """See the module's text. Made by open_cluster() only."""
+    """See the module's text. ``leases``: this process lends. Others are no worker of the cell: without a heartbeat
+    they need no right to tell one, and only who finishes messages removes them."""
 
-    def __init__(self, cell: Cell, name: str) -> None:
+    def __init__(self, cell: Cell, name: str, *, leases: bool = True) -> None:
         self.cell = cell
         self.removal = Removal(cell)
         self.intake = ClusterIntake(cell)
-        self.outbox = ClusterOutbox(cell, self.removal, name)
         self.ledger = ClusterLedger(cell, self.removal)
+        self._outbox = ClusterOutbox(cell, self.removal, name) if leases else None
+
+    @property
+    def outbox(self) -> ClusterOutbox:
+        """The worker's part. Raises LookupError in a process that does not lend."""
+        if self._outbox is None:
+            raise LookupError("this process lends nothing")
+        return self._outbox
 
     async def close(self) -> None:
         """Finishes what was asked and closes the connections."""
         await self.intake.close()
-        await self.outbox.close()
+        if self._outbox is not None:
+            await self._outbox.close()
         await self.removal.close()
         await self.cell.close()
 
@@ -133,7 +142,9 @@ class ClusterSpool:
         return await self.ledger.depth(now)
 
 
-async def open_cluster(settings: ClusterSettings, *, clock: Callable[[], float] = time.time) -> ClusterSpool:
+async def open_cluster(
+    settings: ClusterSettings, *, clock: Callable[[], float] = time.time, leases: bool = True
+) -> ClusterSpool:
     """The spool in the cell of ``settings.dsn``. ``clock``: seconds since the epoch. Raises SpoolError."""
     try:
         store = Store(settings.dsn, name=settings.name, size=settings.connections)
@@ -144,7 +155,7 @@ async def open_cluster(settings: ClusterSettings, *, clock: Callable[[], float] 
             raise
     except StoreError as error:
         raise SpoolError(str(error)) from error
-    return ClusterSpool(Cell(store, clock), settings.name)
+    return ClusterSpool(Cell(store, clock), settings.name, leases=leases)
 
 
 async def make_tables(settings: ClusterSettings) -> int:
