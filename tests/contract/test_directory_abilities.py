@@ -107,7 +107,7 @@ async def test_scram_is_offered_to_those_who_count_and_are_enabled(site: Site) -
 
 
 async def test_with_too_many_to_name_scram_is_offered_to_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pillarbox.directory.accounts.MISSING_CEILING", 2)
+    monkeypatch.setattr("pillarbox.directory.rows.MISSING_CEILING", 2)
     for number in range(3):
         assert site.directory.offers_scram(lambda _: False)
         await without_secret(site, f"old{number}")

@@ -7,29 +7,38 @@ Generations come from one sequence for all accounts and are never used twice: an
 again has another one, so nothing that was remembered of the old one fits the new one. A removal is remembered
 too, for workers that were not connected when it happened (``changes_since``).
 
+With ``copy=True`` the file is a copy of the cluster's accounts, which ``take`` keeps up (cluster.py asks the cell).
+Who reads sees no difference, but that an unknown login is Unavailable until there is a copy. Opened without it
+again, all that is in the file is this machine's own.
+
 ERRORS
-    AccountExists, UnknownAccount, CertificateTaken; Unavailable when the file cannot be used (open() raises
-    StoreError).
+    AccountExists, UnknownAccount, CertificateTaken; Unavailable when the file cannot be used or nothing is known yet
+    (open() raises StoreError). copy.OutOfStep.
 """
 
 import asyncio
-import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pillarbox.directory.base import (
-    Account,
-    AccountExists,
-    CertificateTaken,
-    ScramState,
-    Unavailable,
-    UnknownAccount,
+from pillarbox.directory import rows
+from pillarbox.directory.base import Account, ScramState, Unavailable
+from pillarbox.directory.copy import (
+    Applied,
+    Batch,
+    CopyState,
+    apply,
+    is_alone,
+    list_superseded,
+    read_state,
+    write_state,
 )
 from pillarbox.directory.preparation import login_key
+from pillarbox.directory.rows import MIGRATIONS as MIGRATIONS
 from pillarbox.store.sqlite import Database, StoreError, StoreLike, open_store
+from pillarbox.telemetry.events import get_logger
 
 T = TypeVar("T")
 
@@ -37,65 +46,42 @@ Listener = Callable[[str, int], Awaitable[None]]
 """(login, generation): sessions and memories of this login with a lower generation are void."""
 
 CACHE_CEILING = 16_384
-MISSING_CEILING = 256
-"""Accounts without a SCRAM secret that are told of by name."""
+ONE_BY_ONE = 64
+"""Changes of one batch that are told one by one; with more of them everybody asks anew."""
+NOTE_EVERY = 60.0
+"""Seconds between two notes in the file of when the copy was current, if nothing changes."""
 
-MIGRATIONS = (
-    """
-    CREATE TABLE accounts (
-        key TEXT PRIMARY KEY NOT NULL,
-        login TEXT NOT NULL,
-        addresses TEXT NOT NULL,
-        domains TEXT NOT NULL,
-        may_redirect INTEGER NOT NULL,
-        recipients_per_hour INTEGER,
-        disabled INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
-        created_at REAL NOT NULL,
-        password_changed_at REAL NOT NULL,
-        password_hash TEXT NOT NULL,
-        scram TEXT
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE removed (key TEXT PRIMARY KEY NOT NULL, login TEXT NOT NULL, generation INTEGER NOT NULL)
-        STRICT, WITHOUT ROWID;
-    CREATE TABLE generations (last INTEGER NOT NULL) STRICT;
-    INSERT INTO generations (last) VALUES (0);
-    """,
-    """
-    CREATE TABLE certificates (mark TEXT PRIMARY KEY NOT NULL, key TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE INDEX certificates_by_key ON certificates (key);
-    CREATE TABLE keys (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-    INSERT INTO keys (name, value) VALUES ('scram', randomblob(32));
-    CREATE INDEX accounts_without_scram ON accounts (key) WHERE scram IS NULL;
-    """,
-)
-
-_COLUMNS = (
-    "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
-    "password_changed_at, password_hash, scram"
-)
-_MARKS = "(SELECT json_group_array(mark) FROM certificates WHERE certificates.key = accounts.key)"
-_FIND = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts WHERE key = ?"  # noqa: S608  made of constants
-_LIST = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts ORDER BY key"  # noqa: S608  made of constants
-_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
+log = get_logger("directory")
 
 
 class AccountsStore:
     """See the module's text; satisfies Accounts. Made by open()."""
 
-    def __init__(self, store: StoreLike) -> None:
+    def __init__(self, store: StoreLike, *, copy: bool = False) -> None:
         self._store = store
+        self._is_copy = copy
         self._listeners: list[Listener] = []
+        self._renewals: list[Callable[[], None]] = []
         self._cache: OrderedDict[str, Account] = OrderedDict()
         self._changes = 0
         self._scram_state: ScramState | None = None
+        self._copy_state: CopyState | None = None
+        self._noted_at = 0.0
 
     @classmethod
-    async def open(cls, path: Path) -> "AccountsStore":
+    async def open(cls, path: Path, *, copy: bool = False) -> "AccountsStore":
         """Opens or makes the file. Raises StoreError."""
-        accounts = cls(await open_store(path, MIGRATIONS))
-        await accounts._look_at_scram()
+        accounts = cls(await open_store(path, MIGRATIONS), copy=copy)
+        await accounts._begin()
         return accounts
+
+    async def _begin(self) -> None:
+        state = await self._store.read(read_state)
+        if state is not None and not self._is_copy:
+            await self._store.write(lambda db: write_state(db, None))
+            state = None
+        self._copy_state = state
+        await self._look_at_scram()
 
     @property
     def scram_state(self) -> ScramState | None:
@@ -103,7 +89,7 @@ class AccountsStore:
         return self._scram_state
 
     async def _look_at_scram(self) -> None:
-        self._scram_state = await self._store.read(_scram_state)
+        self._scram_state = await self._store.read(rows.scram_state)
 
     async def close(self) -> None:
         """Closes the file."""
@@ -112,100 +98,130 @@ class AccountsStore:
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Awaits ``listener`` with each change, before the verb that made it returns. Returns what ends that."""
         self._listeners.append(listener)
+        return lambda: _take_out(self._listeners, listener)
 
-        def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+    def on_renewal(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Calls when more changed than is told one by one: ask changes_since, and scram_state. Returns what ends
+        that."""
+        self._renewals.append(call)
+        return lambda: _take_out(self._renewals, call)
 
-        return stop
+    # -- looking up
 
     async def find(self, login: str) -> Account | None:
-        key = _key(login)
+        key = rows.key_of(login)
         if key is None:
             return None
         account = self._cache.get(key)
         if account is None:
             changes = self._changes
-            account = await self._guarded(self._store.read(lambda db: _find(db, key)))
-            if account is not None and changes == self._changes:
+            account = await self._guarded(self._store.read(lambda db: rows.find(db, key)))
+            if account is None:
+                self._know_nobody()
+            elif changes == self._changes:
                 self._remember(key, account)
         return account
 
     async def find_certified(self, marks: Sequence[str]) -> Account | None:
-        def select(db: Database) -> Account | None:
-            for mark in marks:
-                row: Any = db.execute("SELECT key FROM certificates WHERE mark = ?", (mark,)).fetchone()
-                if row is not None:
-                    return _find(db, row[0])
-            return None
+        account = await self._guarded(self._store.read(lambda db: rows.find_certified(db, marks)))
+        if account is None:
+            self._know_nobody()
+        return account
 
-        return await self._guarded(self._store.read(select))
-
-    async def add(self, account: Account) -> None:
-        key = login_key(account.login)
-
-        def insert(db: Database) -> Account:
-            if _find(db, key) is not None:
-                raise AccountExists(account.login)
-            db.execute("DELETE FROM removed WHERE key = ?", (key,))
-            return _insert(db, key, account)
-
-        stored = await self._guarded(self._store.write(insert))
-        await self._tell(key, stored, stored.generation)
-
-    async def replace(self, account: Account) -> Account:
-        key = login_key(account.login)
-
-        def update(db: Database) -> Account:
-            if _find(db, key) is None:
-                raise UnknownAccount(account.login)
-            return _insert(db, key, account)
-
-        stored = await self._guarded(self._store.write(update))
-        await self._tell(key, stored, stored.generation)
-        return stored
-
-    async def remove(self, login: str) -> None:
-        key = _key(login)
-
-        def delete(db: Database) -> tuple[Account, int]:
-            account = None if key is None else _find(db, key)
-            if account is None:
-                raise UnknownAccount(login)
-            generation = _next_generation(db)
-            db.execute("DELETE FROM accounts WHERE key = ?", (key,))
-            db.execute("DELETE FROM certificates WHERE key = ?", (key,))
-            db.execute("INSERT OR REPLACE INTO removed VALUES (?, ?, ?)", (key, account.login, generation))
-            return account, generation
-
-        account, generation = await self._guarded(self._store.write(delete))
-        await self._tell(login_key(account.login), replace(account, disabled=True), generation, removed=True)
+    def _know_nobody(self) -> None:
+        if self._is_copy and self._copy_state is None:
+            raise Unavailable("this machine has no copy of the cluster's accounts yet")
 
     async def changes_since(self, generation: int | None) -> tuple[int, list[tuple[str, int]]]:
         """The last generation given out, and (login, generation) of each account changed or removed after
         ``generation`` (None: of none)."""
+        return await self._guarded(self._store.read(lambda db: rows.changes_since(db, generation)))
 
-        def select(db: Database) -> tuple[int, list[tuple[str, int]]]:
-            last: Any = db.execute("SELECT last FROM generations").fetchone()
-            if generation is None:
-                return last[0], []
-            rows: Any = db.execute(
-                "SELECT login, generation FROM accounts WHERE generation > ?1 "
-                "UNION ALL SELECT login, generation FROM removed WHERE generation > ?1",
-                (generation,),
-            ).fetchall()
-            return last[0], [(login, changed) for login, changed in rows]
+    # -- the verbs
 
-        return await self._guarded(self._store.read(select))
+    async def add(self, account: Account) -> None:
+        stored = await self._guarded(self._store.write(lambda db: rows.add(db, account)))
+        await self._tell([_applied(stored)])
 
-    async def _tell(self, key: str, account: Account, generation: int, *, removed: bool = False) -> None:
+    async def change(self, login: str, make: Callable[[Account], Account]) -> Account:
+        stored = await self._guarded(self._store.write(lambda db: rows.change(db, login, make)))
+        await self._tell([_applied(stored)])
+        return stored
+
+    async def replace(self, account: Account) -> Account:
+        """change(), whatever it was."""
+        return await self.change(account.login, lambda _: account)
+
+    async def remove(self, login: str) -> str:
+        account = await self._guarded(self._store.write(lambda db: rows.remove(db, login)))
+        await self._tell([_applied(account, removed=True)])
+        return account.login
+
+    # -- as a copy
+
+    @property
+    def copy_state(self) -> CopyState | None:
+        """Whose copy it is, as of when; None: of nobody yet."""
+        return self._copy_state
+
+    async def take(self, batch: Batch) -> None:
+        """Brings the copy to the batch's state; workers have been told when it returns. Raises OutOfStep,
+        Unavailable."""
+
+        def work(db: Database) -> tuple[list[Applied], CopyState | None]:
+            return apply(db, batch), read_state(db)
+
+        applied, state = await self._guarded(self._store.write(work))
+        known = self._copy_state
+        if state is not None and (known is None or known.id != state.id or known.generation <= state.generation):
+            self._copy_state, self._noted_at = state, state.taken_at
+        for one in applied:
+            if one.superseded:
+                log.warning("account.superseded", login=one.account.login)
+        before = self._scram_state
+        if applied or before is None or before.key != batch.scram_key:
+            await self._tell(applied, all_anew=before is None or before.key != batch.scram_key)
+
+    async def confirm(self, now: float, *, at_once: bool = False) -> None:
+        """The copy is all that there is, as of ``now``."""
+        state = self._copy_state
+        if state is None:
+            return
+        self._copy_state = noted = replace(state, taken_at=now)
+        if at_once or now - self._noted_at >= NOTE_EVERY:
+            self._noted_at = now
+            query = "UPDATE copy SET taken_at = ? WHERE id = ?"
+            await self._guarded(self._store.write(lambda db: db.execute(query, (now, noted.id)).fetchall()))
+
+    async def list_alone(self) -> list[Account]:
+        """Those that are this machine's alone."""
+        return await self._guarded(self._store.read(rows.list_uncopied))
+
+    async def is_alone(self, login: str) -> bool:
+        """Whether there is such an account and it is this machine's alone."""
+        key = rows.key_of(login)
+        return key is not None and await self._guarded(self._store.read(lambda db: is_alone(db, key)))
+
+    async def list_superseded(self) -> list[str]:
+        """Logins whose account of this machine alone gave way to the cluster's."""
+        return await self._guarded(self._store.read(list_superseded))
+
+    # -- what all of these do
+
+    async def _tell(self, applied: Sequence[Applied], *, all_anew: bool = False) -> None:
         self._changes += 1
-        if removed:
-            self._cache.pop(key, None)
-        else:
-            self._remember(key, account)
+        for one in applied:
+            if one.removed:
+                self._cache.pop(one.key, None)
+            else:
+                self._remember(one.key, one.account)
         await self._guarded(self._look_at_scram())
-        await asyncio.gather(*(listener(account.login, generation) for listener in self._listeners))
+        if all_anew or len(applied) > ONE_BY_ONE:
+            for call in tuple(self._renewals):
+                call()
+            return
+        told = [(one.account.login, one.account.generation) for one in applied]
+        await asyncio.gather(*(listener(*change) for change in told for listener in self._listeners))
 
     def _remember(self, key: str, account: Account) -> None:
         known = self._cache.get(key)
@@ -224,86 +240,13 @@ class AccountsStore:
             raise Unavailable(str(error)) from error
 
     async def list(self) -> list[Account]:
-        def select(db: Database) -> list[Account]:
-            rows = db.execute(_LIST)
-            return [_account(row) for row in rows]
-
-        return await self._guarded(self._store.read(select))
+        return await self._guarded(self._store.read(rows.list_all))
 
 
-def _key(login: str) -> str | None:
-    try:
-        return login_key(login)
-    except ValueError:
-        return None  # no account can have it
+def _applied(account: Account, *, removed: bool = False) -> Applied:
+    return Applied(login_key(account.login), account, removed, superseded=False)
 
 
-def _next_generation(db: Database) -> int:
-    row: Any = db.execute("UPDATE generations SET last = last + 1 RETURNING last").fetchall()
-    return int(row[0][0])
-
-
-def _insert(db: Database, key: str, account: Account) -> Account:
-    stored = replace(account, generation=_next_generation(db))
-    values = (
-        key,
-        stored.login,
-        json.dumps(stored.addresses),
-        json.dumps(stored.domains),
-        stored.may_redirect,
-        stored.recipients_per_hour,
-        stored.disabled,
-        stored.generation,
-        stored.created_at,
-        stored.password_changed_at,
-        stored.password_hash,
-        stored.scram,
-    )
-    db.execute(_INSERT, values)
-    _certify(db, key, stored.certificates)
-    return stored
-
-
-def _certify(db: Database, key: str, marks: Sequence[str]) -> None:
-    db.execute("DELETE FROM certificates WHERE key = ?", (key,))
-    for mark in marks:
-        taken: Any = db.execute(
-            "SELECT login FROM accounts JOIN certificates ON accounts.key = certificates.key WHERE mark = ?", (mark,)
-        ).fetchone()
-        if taken is not None:
-            raise CertificateTaken(taken[0])
-        db.execute("INSERT INTO certificates VALUES (?, ?)", (mark, key))
-
-
-def _scram_state(db: Database) -> ScramState:
-    rows: Any = db.execute(
-        "SELECT key FROM accounts WHERE scram IS NULL AND NOT disabled LIMIT ?", (MISSING_CEILING + 1,)
-    ).fetchall()
-    missing = frozenset(row[0] for row in rows[:MISSING_CEILING])
-    key: Any = db.execute("SELECT value FROM keys WHERE name = 'scram'").fetchone()
-    return ScramState(missing, len(rows) > MISSING_CEILING, bytes(key[0]))
-
-
-def _find(db: Database, key: str) -> Account | None:
-    row = db.execute(_FIND, (key,)).fetchone()
-    return None if row is None else _account(row)
-
-
-def _account(row: Any) -> Account:
-    login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, scram, marks = (
-        row
-    )
-    return Account(
-        login=login,
-        addresses=tuple(json.loads(addresses)),
-        domains=tuple(json.loads(domains)),
-        may_redirect=bool(may_redirect),
-        recipients_per_hour=per_hour,
-        disabled=bool(disabled),
-        generation=generation,
-        created_at=created,
-        password_changed_at=changed,
-        password_hash=hash_,
-        scram=scram,
-        certificates=tuple(sorted(json.loads(marks))),
-    )
+def _take_out(calls: list[T], call: T) -> None:
+    if call in calls:
+        calls.remove(call)

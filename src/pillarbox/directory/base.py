@@ -192,16 +192,19 @@ class Accounts(AccountLookup, Protocol):
     channel from elsewhere."""
 
     async def add(self, account: Account) -> None:
-        """Stores it with a generation that no account of this login had before. Raises AccountExists."""
+        """Stores it with a generation that no account of this login had before. Raises AccountExists,
+        CertificateTaken, Unavailable."""
         ...
 
-    async def replace(self, account: Account) -> Account:
-        """Stores it with the next generation, which it returns; every process that has a session of this login
-        has been told when it returns. Raises UnknownAccount."""
+    async def change(self, login: str, make: Callable[[Account], Account]) -> Account:
+        """Stores what ``make`` makes of the account as it is, with the next generation, and returns that; every
+        process of this machine that has a session of this login has been told when it returns. ``make`` changes
+        nothing else: it may be called again, and in another thread. Raises UnknownAccount, CertificateTaken,
+        Unavailable, and what ``make`` raises."""
         ...
 
-    async def remove(self, login: str) -> None:
-        """Raises UnknownAccount."""
+    async def remove(self, login: str) -> str:
+        """The login as it was spelled. Raises UnknownAccount, Unavailable."""
         ...
 
     async def list(self) -> list[Account]: ...

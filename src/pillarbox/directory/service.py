@@ -7,8 +7,9 @@ Give ``ERRORS`` to control.serve for both.
 
 A worker says ``account.watch`` on each connection, with the last generation that it heard of (None: none yet), and
 hears of what changed since. From then on each change comes to it as the request ``account.changed`` (login,
-generation, scram as below); the operator's verb returns when every connected worker has
-answered, or after ``TELL_TIME`` seconds with a line in the log.
+generation, scram as below); the operator's verb returns when every connected worker has answered, or after
+``TELL_TIME`` seconds with a line in the log. When a copy of a cluster's accounts takes many changes at once, the
+workers' channels are closed instead: they come back and ask.
 
     account.find       login -> account or None
     account.certified  [mark of a certificate, the surest first] -> account or None
@@ -92,7 +93,7 @@ class _LookupService:
         self._accounts = accounts
         self._tell_time = tell_time
         self._watchers: set[Channel] = set()
-        self._stop_listening: Callable[[], None] = lambda: None
+        self._stop_listening: list[Callable[[], None]] = []
 
     async def find(self, _channel: Channel, body: Any) -> Account | None:
         return await self._accounts.find(from_body(str, body))
@@ -103,7 +104,10 @@ class _LookupService:
     async def watch(self, channel: Channel, body: Any) -> dict[str, Any]:
         seen = None if body is None else from_body(int, body)
         if not self._watchers:
-            self._stop_listening = self._accounts.on_change(self._tell_all)
+            self._stop_listening = [
+                self._accounts.on_change(self._tell_all),
+                self._accounts.on_renewal(self._send_away),
+            ]
         if channel not in self._watchers:  # before the look: a change in between is told twice rather than never
             self._watchers.add(channel)
             channel.on_close(lambda: self._left(channel))
@@ -116,7 +120,13 @@ class _LookupService:
     def _left(self, channel: Channel) -> None:
         self._watchers.discard(channel)
         if not self._watchers:
-            self._stop_listening()
+            for stop in self._stop_listening:
+                stop()
+
+    def _send_away(self) -> None:
+        """Each comes back at once, and asks what changed and for the key."""
+        for channel in tuple(self._watchers):
+            channel.close()
 
     async def _tell_all(self, login: str, generation: int) -> None:
         watchers = tuple(self._watchers)
@@ -183,30 +193,26 @@ class _OperatorService:
         self._settings = settings
         self._passwords = passwords
         self._clock = clock
-        self._one_at_a_time = asyncio.Lock()  # each verb reads, changes and writes a whole account
 
     async def add(self, _channel: Channel, body: Any) -> dict[str, Any]:
         new = _body(NewUser, body)
         now = self._clock()
         login = check_login(new.login)
-        async with self._one_at_a_time:
-            if await self._accounts.find(login) is not None:
-                raise AccountExists(login)
-            password_hash, scram = await self._hash(new.password)
-            account = Account(
-                login=login,
-                addresses=check_addresses(new.addresses),
-                domains=check_domains(new.domains),
-                may_redirect=new.may_redirect,
-                recipients_per_hour=check_quota(new.recipients_per_hour),
-                disabled=new.disabled,
-                generation=0,
-                created_at=now,
-                password_changed_at=now,
-                password_hash=password_hash,
-                scram=scram,
-            )
-            await self._accounts.add(account)
+        password_hash, scram = await self._hash(new.password)
+        account = Account(
+            login=login,
+            addresses=check_addresses(new.addresses),
+            domains=check_domains(new.domains),
+            may_redirect=new.may_redirect,
+            recipients_per_hour=check_quota(new.recipients_per_hour),
+            disabled=new.disabled,
+            generation=0,
+            created_at=now,
+            password_changed_at=now,
+            password_hash=password_hash,
+            scram=scram,
+        )
+        await self._accounts.add(account)
         log.info("account.added", login=login)
         return self._view(account)
 
@@ -214,66 +220,65 @@ class _OperatorService:
         return [self._view(account) for account in await self._accounts.list()]
 
     async def show(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        return self._view(await self._find(body))
-
-    async def password(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            account = await self._find(body)
-            password_hash, scram = await self._hash(_field(str, body, "password"))
-            changed = replace(account, password_hash=password_hash, scram=scram, password_changed_at=self._clock())
-            return await self._replace(changed, "account.password_changed")
-
-    async def disable(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            return await self._replace(replace(await self._find(body), disabled=True), "account.disabled")
-
-    async def enable(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            return await self._replace(replace(await self._find(body), disabled=False), "account.enabled")
-
-    async def modify(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            account = await self._find(body)
-            if "addresses" in body:
-                account = replace(account, addresses=check_addresses(_field(tuple[str, ...], body, "addresses")))
-            if "domains" in body:
-                account = replace(account, domains=check_domains(_field(tuple[str, ...], body, "domains")))
-            if "may_redirect" in body:
-                account = replace(account, may_redirect=_field(bool, body, "may_redirect"))
-            if "recipients_per_hour" in body:
-                per_hour = None if body["recipients_per_hour"] is None else _field(int, body, "recipients_per_hour")
-                account = replace(account, recipients_per_hour=check_quota(per_hour))
-            return await self._replace(account, "account.modified")
-
-    async def remove(self, _channel: Channel, body: Any) -> None:
-        async with self._one_at_a_time:
-            account = await self._find(body)
-            await self._accounts.remove(account.login)
-        log.info("account.removed", login=account.login)
-
-    async def certify(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            account, mark = await self._find(body), _mark(body)
-            marks = tuple(dict.fromkeys((*account.certificates, mark)))
-            return await self._replace(replace(account, certificates=marks), "account.certified")
-
-    async def decertify(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        async with self._one_at_a_time:
-            account, mark = await self._find(body), _mark(body)
-            if mark not in account.certificates:
-                raise InvalidAccount(f"{account.login} has no certificate {mark}")
-            marks = tuple(one for one in account.certificates if one != mark)
-            return await self._replace(replace(account, certificates=marks), "account.decertified")
-
-    async def _find(self, body: Any) -> Account:
         login = _field(str, body, "login")
         account = await self._accounts.find(login)
         if account is None:
             raise UnknownAccount(login)
-        return account
+        return self._view(account)
 
-    async def _replace(self, account: Account, event: str) -> dict[str, Any]:
-        stored = await self._accounts.replace(account)
+    async def password(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        login = _field(str, body, "login")
+        password_hash, scram = await self._hash(_field(str, body, "password"))
+        changes = {"password_hash": password_hash, "scram": scram, "password_changed_at": self._clock()}
+        return await self._change(login, changes, "account.password_changed")
+
+    async def disable(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        return await self._change(_field(str, body, "login"), {"disabled": True}, "account.disabled")
+
+    async def enable(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        return await self._change(_field(str, body, "login"), {"disabled": False}, "account.enabled")
+
+    async def modify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        login = _field(str, body, "login")
+        changes: dict[str, Any] = {}
+        if "addresses" in body:
+            changes["addresses"] = check_addresses(_field(tuple[str, ...], body, "addresses"))
+        if "domains" in body:
+            changes["domains"] = check_domains(_field(tuple[str, ...], body, "domains"))
+        if "may_redirect" in body:
+            changes["may_redirect"] = _field(bool, body, "may_redirect")
+        if "recipients_per_hour" in body:
+            per_hour = None if body["recipients_per_hour"] is None else _field(int, body, "recipients_per_hour")
+            changes["recipients_per_hour"] = check_quota(per_hour)
+        return await self._change(login, changes, "account.modified")
+
+    async def remove(self, _channel: Channel, body: Any) -> None:
+        login = await self._accounts.remove(_field(str, body, "login"))
+        log.info("account.removed", login=login)
+
+    async def certify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        login, mark = _field(str, body, "login"), _mark(body)
+
+        def with_it(account: Account) -> Account:
+            return replace(account, certificates=tuple(dict.fromkeys((*account.certificates, mark))))
+
+        return await self._change_by(login, with_it, "account.certified")
+
+    async def decertify(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        login, mark = _field(str, body, "login"), _mark(body)
+
+        def without_it(account: Account) -> Account:
+            if mark not in account.certificates:
+                raise InvalidAccount(f"{account.login} has no certificate {mark}")
+            return replace(account, certificates=tuple(one for one in account.certificates if one != mark))
+
+        return await self._change_by(login, without_it, "account.decertified")
+
+    async def _change(self, login: str, changes: dict[str, Any], event: str) -> dict[str, Any]:
+        return await self._change_by(login, lambda account: replace(account, **changes), event)
+
+    async def _change_by(self, login: str, make: Callable[[Account], Account], event: str) -> dict[str, Any]:
+        stored = await self._accounts.change(login, make)
         log.info(event, login=stored.login)
         return self._view(stored)
 
