@@ -87,10 +87,10 @@ cov-pure: setup  ## smtp, sasl and message have all their branches covered by th
 	$(BIN)/coverage report --data-file=.coverage.pure --fail-under=100 --show-missing --skip-covered
 
 bench: setup  ## the load client against a server of its own; writes a table beside the machine's fsync rate
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python bench/parser.py
-	$(BIN)/python bench/spool_commit.py
-	$(BIN)/python bench/spool_commit.py --slow-sync 3
+	$(BIN)/python -m bench.spool_commit
+	$(BIN)/python -m bench.spool_commit --slow-sync 3
 
 docs: setup  ## write the generated pages of docs/reference anew
 	$(BIN)/python -m pillarbox.config.reference > docs/reference/config.md.new

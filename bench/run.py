@@ -1,6 +1,6 @@
 """What Pillarbox does here: the workloads W1 to W4, idle sessions and large messages, against a server of its own.
 
-    python bench/run.py [--rounds 3] [--seconds 4] [--only W1,W2,...] [--idle 1000] [--directory DIR] [--out DIR]
+    python -m bench.run [--rounds 3] [--seconds 4] [--only W1,W2,...] [--idle 1000] [--directory DIR] [--out DIR]
 
 | workload | |
 |---|---|
@@ -20,11 +20,8 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
 import ssl
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from server import PASSWORD, PROGRAM, USER, Peak, Server, cpu_seconds, free_ports
+from bench.figures import Row, machine_facts, middle
+from bench.server import PASSWORD, PROGRAM, USER, Peak, Server, cpu_seconds, free_ports
 
-from pillarbox import __version__
 from pillarbox.bench.content import Messages
 from pillarbox.bench.idle import hold
 from pillarbox.bench.load import run as run_load
@@ -50,7 +47,6 @@ SENDER, RECIPIENT = Mailbox("alice", "example.org"), Mailbox("bob", "relay.inval
 LOAD = Load(SENDER, (RECIPIENT,))
 WARM_UP = replace(LOAD, messages=160, per_connection=10)
 RELAYED = 3000
-Row = dict[str, Any]
 
 
 def target_of(server: Server) -> Target:
@@ -200,30 +196,7 @@ WORKLOADS: dict[str, Callable[[Path, argparse.Namespace], Coroutine[Any, Any, Ro
 }
 
 
-def fsync_rate(directory: Path) -> float:
-    """4 KiB appended and fdatasync, again and again for half a second: what one writer gets of this disk."""
-    descriptor, name = tempfile.mkstemp(dir=directory)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < 0.5:
-        os.pwrite(descriptor, b"x" * 4096, 4096 * count)
-        os.fdatasync(descriptor)
-        count += 1
-    rate = count / (time.perf_counter() - began)
-    os.close(descriptor)
-    os.unlink(name)
-    return rate
-
-
 # --- the table
-
-
-def middle(rows: list[Row], pick: Callable[[Row], float | None], digits: int = 1) -> str:
-    """Median, and in brackets the least and the most where there are several."""
-    values = [value for row in rows if (value := pick(row)) is not None]
-    if not values:
-        return "-"
-    text = f"{statistics.median(values):,.{digits}f}"
-    return f"{text} ({min(values):,.{digits}f}–{max(values):,.{digits}f})" if len(values) > 1 else text
 
 
 def cpu_of(role: str) -> Callable[[Row], float | None]:
@@ -267,30 +240,6 @@ def table(results: dict[str, list[Row]], machine: Row) -> str:
         grown = ", ".join(f"{role} {mib} MiB" for role, mib in row["grown_mib"].items())
         lines.append(f"- 16 clients sending 50 MiB each, memory above idle at its most: {grown}")
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """The name of the processor, where Linux says it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def machine_facts(directory: Path) -> Row:
-    """What the figures depend on."""
-    commit = subprocess.run(
-        ("git", "describe", "--always", "--dirty"),  # noqa: S607  # the one on PATH
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
-    ).stdout.strip()  # fmt: skip
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "version": f"pillarbox {__version__} ({commit or 'no commit'})",
-        "machine": f"{os.cpu_count()} cores, {processor()}, Linux {platform.release()}",
-        "python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}",
-        "disk": f"{fsync_rate(directory):,.0f} times 4 KiB + fdatasync a second, one writer",
-        "load average at the start": f"{os.getloadavg()[0]:.2f}",
-    }
 
 
 def run(options: argparse.Namespace, directory: Path) -> dict[str, list[Row]]:

@@ -2,6 +2,10 @@
 
     with Server(folder, relay=port) as server: ... server.cpu(), server.memory()
 
+    server = Server(folder, spool=TOML)                # the queue's tables of the configuration: a cell, say
+    server.prepare()                                   # certificate, configuration, account
+    with server: ...
+
 The roles are started one by one (`pillarbox serve --role ...`), so that accept-only is the same server without the
 delivery role, and each process's figures belong to a role by construction.
 
@@ -40,15 +44,18 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Server:
-    """See the module's text. ``relay``: the port of a sink on 127.0.0.1; None: accept only."""
+    """See the module's text. ``relay``: the port of a sink on 127.0.0.1; None: accept only. ``spool``: TOML of
+    [spool]; "": the embedded one."""
 
     folder: Path
     relay: int | None = None
+    spool: str = ""
     port: int = 0
     starttls_port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def __enter__(self) -> "Server":
+    def prepare(self) -> None:
+        """All that a first start needs, once. Raises RuntimeError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port, self.starttls_port = free_ports(2)
         certificate, key = make_self_signed("bench.invalid")
@@ -56,12 +63,20 @@ class Server:
         (self.folder / "key.pem").touch(mode=0o600)
         (self.folder / "key.pem").write_bytes(key)
         self.config.write_text(self._configuration())
-        command = ("user", "add", USER, "--recipients-per-hour", "2000000000", "--password-stdin")
+        if self.spool:
+            self._command("cluster", "init")
+        self._command("user", "add", USER, "--recipients-per-hour", "2000000000", "--password-stdin")
+
+    def _command(self, *command: str) -> None:
         done = subprocess.run(  # noqa: S603  # our own program
             (*PROGRAM, *command, "--config", self.config), input=PASSWORD.encode(), check=False, capture_output=True
         )
         if done.returncode:
-            raise RuntimeError(f"no account: {done.stderr.decode()}")
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout.decode()}{done.stderr.decode()}")
+
+    def __enter__(self) -> "Server":
+        if not self.port:
+            self.prepare()
         try:
             for role in ("control", "spool", "submission", *(("delivery",) if self.relay is not None else ())):
                 self._start(role)
@@ -96,6 +111,7 @@ run_as_root = {root}
 submission_workers = 1
 delivery_workers = 1
 drain_time = "2s"
+{self.spool}
 [[site]]
 name = "bench.invalid"
 submission = ["127.0.0.1:{self.starttls_port}"]
