@@ -1,0 +1,7 @@
+"""x"""
+
+from bench.figures import Row
+
+
+def write(results: Row) -> None:
+    """y"""
