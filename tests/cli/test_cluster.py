@@ -49,16 +49,18 @@ def test_init_makes_the_tables_check_likes_them_and_both_can_be_repeated(
     assert before.code == 1
     assert "make them with `pillarbox cluster init`" in before.out
     assert "has no tables yet" in run("cluster", "upgrade", "-c", path).err
-    made = json.loads(run("cluster", "init", "--json", "-c", path).out)
-    assert (made["cell"], made["before"]) == ("a", 0)
+    (made,) = json.loads(run("cluster", "init", "--json", "-c", path).out)["cells"]
+    assert (made["cell"], made["tables"]["spool"]["before"], made["users"]) == ("a", 0, {})
     assert "already" in run("cluster", "init", "-c", path).err
     assert run("cluster", "upgrade", "-c", path).code == 0
     after = run("cluster", "check", "--json", "-c", path)
     assert after.code == 0
     found = json.loads(after.out)
-    assert (found["ok"], found["schema"], found["known"]) == (True, made["after"], made["after"])
-    assert abs(found["skew"]) < 5
-    assert [finding["severity"] for finding in found["findings"]] == ["warning"]  # one machine's disk
+    (cell,) = found["cells"]
+    number = made["tables"]["spool"]["after"]
+    assert (found["ok"], cell["tables"]["spool"]) == (True, {"schema": number, "known": number})
+    assert abs(cell["skew"]) < 5
+    assert [finding["severity"] for finding in cell["findings"]] == ["warning"]  # one machine's disk
 
 
 def test_a_cell_without_standbys_fails_the_check_unless_that_was_asked_for(
@@ -115,5 +117,6 @@ def test_a_user_who_may_not_make_tables_is_told_what_to_change(run: Run, tmp_pat
 def test_a_cell_that_is_not_there_and_a_file_without_one(run: Run, tmp_path: Path, site: Path) -> None:
     gone = run("cluster", "check", "-c", write(tmp_path, f"host={tmp_path} dbname=x"))
     assert gone.code == 1
-    assert "cell a: " in gone.err
+    assert "ERROR   as keeper: " in gone.out
+    assert "Is the server running" in gone.out
     assert "the spool is embedded" in run("cluster", "check", "-c", site).err

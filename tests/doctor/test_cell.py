@@ -112,7 +112,7 @@ def test_a_clock_a_little_off_is_told() -> None:
 
 
 def test_two_cells_that_are_one_cluster_are_refused() -> None:
-    (finding,) = same_cluster([QUORUM, replace(QUORUM, cell="b", system=8), replace(QUORUM, cell="c")])
+    (finding,) = same_cluster([("a", 7), ("b", 8), ("c", 7)])
     assert finding.subject == "cell c"
     assert "the same PostgreSQL cluster as a" in finding.message
 

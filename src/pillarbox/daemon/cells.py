@@ -94,7 +94,7 @@ class CellSpool:
         """Raises CellUnusable when the cell is there and not as promised."""
         assert self._store is not None  # noqa: S101  (start() made it; tells the type checker)
         try:
-            found = await examine(self._store, self._cell, self._durability)
+            found = await examine(self._store, self._cell, self._durability, role=self._role)
         except Denied as error:
             raise CellUnusable(f"cell {self._cell.name}: {error}") from None
         except StoreError as error:
@@ -154,6 +154,10 @@ class CellSpool:
         return self._opened()
 
     # -- Intake
+
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return self._cell.name
 
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""

@@ -16,7 +16,7 @@ ERRORS
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,20 +77,73 @@ def judge(facts: Facts, *, durability: Durability, now: float) -> list[Finding]:
     return found or [_finding(facts, Severity.OK, _promise(facts.settings.get("synchronous_standby_names", "")))]
 
 
-def same_cluster(cells: list[Facts]) -> list[Finding]:
-    """Cells that are one cluster under two names: what one of them loses, the other has lost as well."""
+def same_cluster(cells: Sequence[tuple[str, int]]) -> list[Finding]:
+    """Cells, with their clusters' identifiers, that are one cluster under two names: what one of them loses, the
+    other has lost as well."""
     found, seen = [], dict[int, str]()
-    for facts in cells:
-        if (other := seen.setdefault(facts.system, facts.cell)) != facts.cell:
-            found.append(
-                _finding(
-                    facts,
-                    Severity.ERROR,
-                    f"is the same PostgreSQL cluster as {other}",
-                    "give each cell a cluster of its own, or leave one of them out",
-                )
-            )
+    for cell, system in cells:
+        if (other := seen.setdefault(system, cell)) != cell:
+            message = f"is the same PostgreSQL cluster as {other}"
+            advice = "give each cell a cluster of its own, or leave one of them out"
+            found.append(Finding(Severity.ERROR, f"cell {cell}", message, advice, blocks=True))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server that a cell's DSN names; ``facts`` None: it did not answer, and ``trouble`` says why."""
+
+    name: str
+    facts: Facts | None
+    trouble: str
+
+
+def one_cluster(cell: str, hosts: Sequence[Host]) -> list[Finding]:
+    """Whether all of a cell's hosts are one cluster with one primary. One that is away is only a doubt."""
+    subject, found = f"cell {cell}", []
+    there = [(host.name, host.facts) for host in hosts if host.facts is not None]
+    for host in hosts if there else ():  # else it was said
+        if host.facts is None:
+            message = f"{host.name} did not answer: {host.trouble}"
+            found.append(Finding(Severity.WARNING, subject, message, advice_for(host.trouble)))
+    for name, facts in there[1:]:
+        if facts.system != there[0][1].system:
+            message = f"{name} and {there[0][0]} are two PostgreSQL clusters under one name: mail would be in either"
+            advice = "name in dsn the hosts of one cluster only"
+            found.append(Finding(Severity.ERROR, subject, message, advice, blocks=True))
+    primaries = [name for name, facts in there if not facts.in_recovery and facts.system == there[0][1].system]
+    if len(primaries) > 1:
+        message = f"{' and '.join(primaries)} both take writes: one of them was a primary before"
+        advice = "stop the one that patronictl list does not call Leader; Patroni's watchdog (mode: required) does it"
+        found.append(Finding(Severity.ERROR, subject, message, advice))
+    return found
+
+
+_ADVICE = (
+    ("session is read-only", "that is a standby: name all hosts of the cell in dsn, and the primary is found"),
+    ("does not match host name", "name it in dsn as its certificate does, or give it a certificate for that name"),
+    ("certificate verify failed", "sslrootcert in dsn must be the CA that issued the server's certificate"),
+    ("root certificate file", "name the CA of the cell's servers as sslrootcert in dsn"),
+    ("server does not support SSL", "set ssl = on at the server, with a certificate"),
+    ("password authentication failed", "password_file must hold what that user was given; psql's \\password sets it"),
+    ("no password supplied", "name a password_file, or a client certificate (sslcert, sslkey) in dsn"),
+    ("valid client certificate", "name a client certificate and its key in dsn: sslcert and sslkey"),
+    ("certificate authentication failed", "the client certificate's common name must be the user's, or pg_ident's"),
+    ("private key file", "sslkey must be readable by the server's user and closed to others"),
+    ("no pg_hba.conf entry", "add a line for that user and database and our address to pg_hba.conf of all hosts"),
+    ("permission denied for", "`pillarbox cluster upgrade` gives each user its rights"),
+    ("too many connections", "raise max_connections"),
+    ("remaining connection slots", "raise max_connections"),
+    ("or newer is needed", "upgrade that server"),
+)
+
+
+def advice_for(trouble: str) -> str:
+    """What to change when a cell says this; "" when nobody can know."""
+    text = trouble.lower()
+    if "does not exist" in text and ("role " in text or "database " in text):
+        return "make them: see docs/howto/cluster.md"
+    return next((advice for sign, advice in _ADVICE if sign.lower() in text), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ _BOOTSTRAP = (
     "CREATE TABLE IF NOT EXISTS migration (room text NOT NULL, number integer NOT NULL, "
     "applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (room, number))",
 )
-_TURN = "SELECT pg_advisory_xact_lock(hashtext('pillarbox migration'))"
+TURN = "SELECT pg_advisory_xact_lock(hashtext('pillarbox migration'))"
+"""Whoever changes the schema, or who may use it, waits for this."""
 _APPLIED = "SELECT coalesce(max(number), 0) FROM migration WHERE room = %s"
 _ATTEMPTS = 30
 _PAUSE = 0.5
@@ -64,12 +65,21 @@ async def applied(store: Store, room: str) -> int:
     return int(number)
 
 
+async def all_applied(store: Store) -> dict[str, int]:
+    """The same for each room that has tables."""
+    try:
+        (rows,) = await store.read(("SELECT room, max(number) FROM migration GROUP BY room", ()))
+    except SchemaTooOld:
+        return {}
+    return dict((room, number) for room, number in rows)
+
+
 async def _apply(store: Store, statements: Migration, room: str = "", number: int = 0) -> None:
     """One transaction; nothing when another program was faster."""
 
     async def work(transaction: Transaction) -> None:
         transaction.add("SET LOCAL lock_timeout = '2s'")
-        await transaction.fetch(_TURN)
+        await transaction.fetch(TURN)
         if number:
             ((last,),) = await transaction.fetch(_APPLIED, (room,))
             if last >= number:

@@ -30,6 +30,7 @@ ERRORS
 import asyncio
 import contextlib
 import os
+import re
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -184,6 +185,11 @@ class Transaction:
         they have everything that was committed on this server before."""
         self.add("SELECT pg_logical_emit_message(true, 'pillarbox', '')")
 
+    def verifier(self, user: str, password: str) -> str:
+        """The SCRAM-SHA-256 verifier of a user's password, for CREATE ROLE: no quote is in it."""
+        secret = self._session.connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256")
+        return secret.decode()
+
     def _take(self) -> list[Statement]:
         statements, self._waiting = self._waiting, []
         if not self._begun:
@@ -224,17 +230,27 @@ class Transaction:
 
 class Store:
     """See the module's text. ``size``: connections at most; ``name`` is what pg_stat_activity shows; ``quorum``: a
-    server that waits for no standby is not good enough (it may be set later)."""
+    server that waits for no standby is not good enough (it may be set later); ``any_server``: to read, a standby
+    is."""
 
-    def __init__(self, dsn: str, *, name: str = "pillarbox", size: int = 4, quorum: bool = False) -> None:
+    def __init__(
+        self, dsn: str, *, name: str = "pillarbox", size: int = 4, quorum: bool = False, any_server: bool = False
+    ) -> None:
         self.where = describe(dsn)
         self.quorum = quorum
+        self._target = "any" if any_server else "read-write"
         self._dsn, self._name = dsn, name
         self._idle: list[_Session] = []
         self._slots = asyncio.Semaphore(size)
         self._busy: set[_Session] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
+
+    def acting_as(self, role: str) -> "Store":
+        """Another store of the same database, whose sessions act as another role that our user is a member of."""
+        options = str(_parts(self._dsn).get("options") or "")
+        named = re.sub(r"([\\\s])", r"\\\1", role)
+        return Store(make_conninfo(self._dsn, options=f"{options} -c role={named}".strip()), name=self._name)
 
     def write(
         self, work: Callable[[Transaction], Awaitable[T]], *, deadline: float = DEADLINE
@@ -338,18 +354,18 @@ class Store:
             if session.usable:
                 return session
             await session.close()
-        return _Session(await _connect(self._dsn, self._name))
+        return _Session(await _connect(self._dsn, self._name, self._target))
 
 
-async def _connect(dsn: str, name: str) -> _Connection:
-    """A connection with our settings to the server of the DSN that takes writes; autocommit.
+async def _connect(dsn: str, name: str, target: str) -> _Connection:
+    """A connection with our settings to a server of the DSN; ``target``: target_session_attrs; autocommit.
 
     Raises Unreachable, TooOld.
     """
     where = describe(dsn)
     try:
         parameters: dict[str, Any] = _DEFAULTS | conninfo_to_dict(dsn)
-        parameters |= {"application_name": name, "client_encoding": "utf8", "target_session_attrs": "read-write"}
+        parameters |= {"application_name": name, "client_encoding": "utf8", "target_session_attrs": target}
         if "," in str(parameters.get("host", "")) + str(parameters.get("hostaddr", "")):
             # a primary that lost its standbys takes connections, too: in the DSN's order it could be chosen for ever
             parameters.setdefault("load_balance_hosts", "random")
@@ -376,10 +392,7 @@ async def _connect(dsn: str, name: str) -> _Connection:
 
 def describe(dsn: str) -> str:
     """The server and the database of a DSN, for messages: no password. Raises StoreError for what is no DSN."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.Error as error:
-        raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
+    parts = _parts(dsn)
     hosts = str(parts.get("host") or parts.get("hostaddr") or "local socket").split(",")
     ports = str(parts.get("port") or "").split(",")
     if len(ports) < len(hosts):  # one for all
@@ -392,6 +405,43 @@ def with_password(dsn: str, password: str) -> str:
     """The DSN with this password in it. Raises StoreError for what is no DSN."""
     try:
         return make_conninfo(dsn, password=password)
+    except psycopg.Error as error:
+        raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
+
+
+def user_of(dsn: str) -> str:
+    """The user that a DSN names; "" when it names none. Raises StoreError for what is no DSN."""
+    return str(_parts(dsn).get("user") or "")
+
+
+def hosts_of(dsn: str) -> list[tuple[str, str]]:
+    """For each server that a DSN names, what describe() calls it, and a DSN that leads to it alone. Raises
+    StoreError."""
+    parts = _parts(dsn)
+    key = "host" if parts.get("host") else "hostaddr"
+    hosts, ports = str(parts.get(key) or "").split(","), str(parts.get("port") or "").split(",")
+    if len(ports) < len(hosts):  # one for all
+        ports *= len(hosts)
+    alone = [make_conninfo(**{**parts, key: host, "port": port}) for host, port in zip(hosts, ports, strict=False)]
+    return [(describe(each).rpartition("/")[0], each) for each in alone]
+
+
+def replaced(dsn: str, other: str) -> str:
+    """A DSN with what another one says instead. Raises StoreError for what is none."""
+    parts, others = _parts(dsn), _parts(other)
+    if not others.keys().isdisjoint(("host", "hostaddr")):
+        parts = {key: value for key, value in parts.items() if key not in ("host", "hostaddr", "port")}
+    return make_conninfo(**{**parts, **others})
+
+
+def has_password(dsn: str) -> bool:
+    """Whether one stands in it. Raises StoreError for what is no DSN."""
+    return not _parts(dsn).keys().isdisjoint(("password", "sslpassword"))
+
+
+def _parts(dsn: str) -> dict[str, Any]:
+    try:
+        return dict(conninfo_to_dict(dsn))
     except psycopg.Error as error:
         raise StoreError(f"not a PostgreSQL DSN: {_first_line(error)}") from error
 

@@ -227,7 +227,12 @@ def test_without_the_driver_all_but_the_cluster_can_be_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     failed = json.loads(done.stdout.splitlines()[-1])
-    allowed = ("pillarbox.spool.cluster.", "pillarbox.store.postgresql", "pillarbox.store.migrations")
+    allowed = (
+        "pillarbox.spool.cluster.",
+        "pillarbox.store.postgresql",
+        "pillarbox.store.migrations",
+        "pillarbox.store.rights",
+    )
     assert [name for name in failed if not name.startswith(allowed)] == []
     assert failed, "the driver was there after all"
 

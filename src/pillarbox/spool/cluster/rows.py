@@ -123,10 +123,7 @@ WITH given AS MATERIALIZED (
     SELECT {_COLUMNS}, decode(g.digest, 'hex'), g.weight, (%b::bytea[])[g.number::int4], g.content_id,
         coalesce(g.chunks, 0)
     FROM given g
-    WHERE g.content_id IS NULL OR EXISTS (
-        SELECT FROM content_chunk c WHERE c.content_id = g.content_id
-        HAVING count(*) = g.chunks AND sum(c.length) = g.whole
-    )
+    WHERE g.content_id IS NULL OR content_is_whole(g.content_id, g.chunks, g.whole)
     ORDER BY g.queue_id
     ON CONFLICT (queue_id) DO NOTHING
     RETURNING queue_id

@@ -12,7 +12,14 @@ it is. ``leased_by`` and ``lease`` are in no index: lending changes a row in its
 
 A message whose recipients are all done loses its recipient rows at once; its own row stays for a while (removal.py),
 so that a commit that is repeated finds it. Whatever reads messages looks for recipients first.
+
+Whoever commits may read no content: not in the tables, and not by having it sent somewhere. So recipients come with
+their message, in one transaction, or not at all; and a content that is in chunks is known to who wrote it alone: its
+number is one of 2^63, and functions of the owner's say whether it is whole, and forget what belongs to no message.
 """
+
+ROOM = "spool"
+"""The name under which the migrations are counted."""
 
 _RETIRE = (
     "autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 1"
@@ -95,7 +102,76 @@ MIGRATIONS = (
         )
         """,
     ),
+    (
+        """
+        CREATE FUNCTION content_is_whole(int8, int4, int8) RETURNS bool STABLE SECURITY DEFINER
+        RETURN EXISTS (
+            SELECT FROM content_chunk c WHERE c.content_id = $1 HAVING count(*) = $2 AND sum(c.length) = $3
+        )
+        """,
+        """
+        CREATE FUNCTION forget_content(int8) RETURNS void SECURITY DEFINER
+        BEGIN ATOMIC
+            DELETE FROM content_chunk c
+            WHERE c.content_id = $1 AND NOT EXISTS (SELECT FROM message m WHERE m.content_id = c.content_id);
+        END
+        """,
+        """
+        CREATE FUNCTION refuse_later_recipients() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = pillarbox, pg_temp AS $$
+        BEGIN
+            IF EXISTS (
+                SELECT FROM added a WHERE (
+                    SELECT m.xmin = pg_current_xact_id()::xid FROM message m WHERE m.queue_id = a.queue_id
+                ) IS NOT true
+            ) THEN
+                RAISE insufficient_privilege USING MESSAGE = 'recipients come with their message';
+            END IF;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER recipient_added AFTER INSERT ON recipient REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_later_recipients()
+        """,
+        """
+        REVOKE ALL ON FUNCTION content_is_whole(int8, int4, int8), forget_content(int8), refuse_later_recipients()
+        FROM PUBLIC
+        """,
+    ),
 )
+
+_TO_COMMIT = "EXECUTE ON FUNCTION content_is_whole(int8, int4, int8)"
+_TO_REMOVE = "DELETE ON message, recipient, content_chunk"
+_TO_LOCK = "UPDATE (weight) ON message"  # FOR UPDATE wants the right to change something
+
+GRANTS: dict[str, tuple[str, ...]] = {
+    "submission": (
+        "INSERT ON message, recipient, content_chunk",
+        "SELECT (queue_id, digest) ON message",  # RETURNING; whether a commit is a repeated one
+        _TO_COMMIT,
+        "EXECUTE ON FUNCTION forget_content(int8)",
+    ),
+    "delivery": (
+        "SELECT ON message, recipient, content_chunk",
+        "INSERT ON message, recipient",  # bounces
+        "UPDATE (state, due_at, attempts, last_reply, last_attempt_at, delay_warned, leased_by, lease) ON recipient",
+        "SELECT, INSERT, UPDATE, DELETE ON worker",
+        _TO_COMMIT,
+        _TO_REMOVE,
+        _TO_LOCK,
+    ),
+    "keeper": (
+        "SELECT ON message, recipient, content_chunk, worker",
+        "INSERT ON message, recipient, content_chunk",
+        "UPDATE (state, due_at) ON recipient",
+        _TO_COMMIT,
+        "EXECUTE ON FUNCTION forget_content(int8)",
+        _TO_REMOVE,
+        _TO_LOCK,
+    ),
+}
+"""What each role may do here, as GRANT takes it, without the role (store.rights)."""
 
 VOID_AFTER = 30
 """Seconds after which a worker that was not heard of has lost its leases."""

@@ -31,14 +31,11 @@ from pillarbox.spool.cluster.intake import ClusterIntake
 from pillarbox.spool.cluster.ledger import ClusterLedger
 from pillarbox.spool.cluster.outbox import ClusterOutbox
 from pillarbox.spool.cluster.removal import Removal
-from pillarbox.spool.cluster.schema import MIGRATIONS
+from pillarbox.spool.cluster.schema import MIGRATIONS, ROOM
 from pillarbox.spool.settings import ClusterSettings
 from pillarbox.store.errors import StoreError
 from pillarbox.store.migrations import check, migrate
 from pillarbox.store.postgresql import Store
-
-ROOM = "spool"
-"""The name under which the migrations are counted."""
 
 
 class ClusterSpool:
@@ -80,6 +77,10 @@ class ClusterSpool:
     def writer(self, queue_id: str) -> ContentWriter:
         """See Intake.writer."""
         return self.intake.writer(queue_id)
+
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return ""
 
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""

@@ -114,7 +114,7 @@ class ChunkWriter:
             transaction.add("SET LOCAL synchronous_commit = local")
             transaction.add(
                 "INSERT INTO content_chunk (content_id, seq, length, octets) VALUES (%s, %s, %s, %b) "
-                "ON CONFLICT (content_id, seq) DO NOTHING",  # a repetition after an outcome that was not known
+                "ON CONFLICT DO NOTHING",  # a repetition after an outcome that was not known
                 (self._content_id, seq, len(octets), octets),
             )
 
@@ -137,11 +137,7 @@ class ChunkWriter:
 
         async def work(transaction: Transaction) -> None:
             transaction.add("SET LOCAL synchronous_commit = local")
-            transaction.add(
-                "DELETE FROM content_chunk c WHERE c.content_id = %s "
-                "AND NOT EXISTS (SELECT FROM message m WHERE m.content_id = c.content_id)",
-                (self._content_id,),
-            )
+            transaction.add("SELECT forget_content(%s)", (self._content_id,))
 
         async def forget() -> None:
             if writing is not None:
