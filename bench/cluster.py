@@ -29,8 +29,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import cluster_page, scale
 from bench.figures import Row, machine_facts
+
+from bench import cluster_page, scale
 from pillarbox.daemon.loop import raise_file_limit
 
 RESULTS = Path(__file__).parent / "results"

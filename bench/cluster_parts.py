@@ -1,4 +1,4 @@
-"""The measurements of bench.cluster: commits, acceptance, start-up, the operator's verbs, leases beside a dead domain.
+"""The measurements of bench.cluster: commits, acceptance, start-up, verbs, leases beside a dead domain.
 
 Each gives rows: dicts with ``kind`` (cell or embedded), ``depth`` and figures. Everything is taken in turns, round by
 round, so that what else the machine does meets all of them.
