@@ -107,11 +107,12 @@ async def test_status_says_when_the_spool_does_not_answer() -> None:
     ("notify", "told"), [("", True), ("FAILURE,DELAY", True), ("NEVER", False), ("SUCCESS,DELAY", False)]
 )
 async def test_a_deletion_is_told_to_those_who_want_to_hear_of_failures(notify: str, told: bool) -> None:
-    queued = message(0, priority=4, require_tls=True)
+    queued = message(0, priority=4, require_tls=True, queue_id="0" * 26 + "-b")
     queued["recipients"][0]["notify"] = notify
     channel = Channel(ledger_show=queued, ledger_expunge=None)
     await Operations(channel, host="mail.example.org").delete_messages(["0" * 26], with_bounce=True)
     bounces = [unpack_envelope(list(envelope)) for envelope, _ in channel.asked[-1][1][1]]
+    assert {bounce.queue_id.partition("-")[2] for bounce in bounces} <= {"b"}, "it stays in the cell of its cause"
     assert [(bounce.priority, bounce.require_tls) for bounce in bounces] == [(4, True)] * told
 
 

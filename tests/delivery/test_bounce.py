@@ -3,6 +3,7 @@
 import email
 import email.policy
 import time
+from dataclasses import replace
 from email.message import EmailMessage
 from typing import cast
 
@@ -39,6 +40,7 @@ async def test_failed_recipients_share_one_bounce(outbox: MemoryOutbox, start: S
     rcpt = {"no@example.net": "550 5.1.1 nobody", "full@example.net": "552 5.2.2 full"}
     async with NextHop(rcpt=rcpt) as hop:
         original = make_envelope("no@example.net", "yes@example.net", "full@example.net", site="example")
+        original = replace(original, queue_id=f"{original.queue_id}-b")
         ident = outbox.commit(original)
         await start(to_hop(hop), postmaster="postmaster@pillar.test")
         await outbox.settled(2)
@@ -46,6 +48,7 @@ async def test_failed_recipients_share_one_bounce(outbox: MemoryOutbox, start: S
     ((envelope, content),) = outbox.bounces()
     assert envelope.reverse_path == ""
     assert envelope.is_bounce
+    assert envelope.queue_id.endswith("-b"), "it stays in the cell of its cause"
     assert envelope.forward_paths == ("sender@example.org",)
     assert envelope.size == len(content)
     assert envelope.site == "example"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pillarbox.message.envelope import Envelope, is_queue_id, queue_id
+from pillarbox.message.envelope import Envelope, is_queue_id, queue_id, tag_of
 
 
 def test_a_queue_id_has_48_bits_of_milliseconds_and_80_random_ones() -> None:
@@ -32,6 +32,17 @@ def test_what_makes_no_id_is_a_bug_of_the_caller(now: float, random: bytes) -> N
         queue_id(now, random)
 
 
+def test_the_tag_of_a_cell_stands_behind_and_is_found_again() -> None:
+    plain = queue_id(1.79e9, b"0123456789")
+    for tag in ("a", "fra1", 16 * "z"):
+        tagged = queue_id(1.79e9, b"0123456789", tag)
+        assert tagged == f"{plain}-{tag}"
+        assert is_queue_id(tagged)
+        assert tag_of(tagged) == tag
+    assert queue_id(1.79e9, b"0123456789", "") == plain
+    assert tag_of(plain) == ""
+
+
 def test_only_what_queue_id_writes_has_the_form() -> None:
     good = queue_id(1.79e9, b"0123456789")
     assert is_queue_id(good)
@@ -44,5 +55,11 @@ def test_only_what_queue_id_writes_has_the_form() -> None:
         good[:-1] + "U",
         good[:-1] + "٣",
         "",
+        good + "-",
+        good + "-A",
+        good + "-a.b",
+        good + "-a-b",
+        good + "-" + 17 * "a",
+        good + "-a\n",
     ):
         assert not is_queue_id(bad), bad

@@ -35,6 +35,18 @@ async def test_a_strict_site_holds_lines_to_998_octets_and_others_pass_them_on(t
     assert content.endswith(b"\r\n\r\n" + b"x" * 65_534 + b"\r\n")
 
 
+async def test_the_tag_of_a_cell_is_in_the_reply_the_envelope_and_the_trace(tmp_path: Path) -> None:
+    async with submission(tmp_path) as server, await signed_in(server) as client:
+        server.intake.cell = "fra1"
+        (text,) = await send(client, b"From: anna@example.org\r\n\r\n")
+    ((envelope, content),) = server.intake.committed
+    assert envelope.queue_id.endswith("-fra1")
+    assert text.split()[-1] == envelope.queue_id
+    header = content.decode()
+    assert f"id {envelope.queue_id}" in header
+    assert f"Message-ID: <{envelope.queue_id}@mail.example.org>" in header
+
+
 async def test_the_client_is_left_out_of_received_when_the_site_says_so(tmp_path: Path) -> None:
     async with submission(tmp_path, hide_client_address=True) as server, await signed_in(server) as client:
         await send(client, b"From: anna@example.org\r\n\r\n")

@@ -42,6 +42,7 @@ class KeepingIntake:
 
     committed: list[tuple[Envelope, bytes]] = field(default_factory=list)
     refuse_at_mail: SpoolError | None = None
+    cell: str = ""
     refuse_at_commit: SpoolError | None = None
     gate: asyncio.Event | None = None  # commit waits for it
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +62,9 @@ class KeepingIntake:
 
     def refusal(self, size: int) -> SpoolError | None:
         return self.refuse_at_mail
+
+    def tag(self) -> str:
+        return self.cell
 
 
 class KeepingWriter:

@@ -91,10 +91,12 @@ def _filter(
 
 def checked_id(queue_id: str) -> str:
     """A queue id as it could be; a typing error is told from a message that has left."""
-    name = queue_id.upper()
+    name, dash, tag = queue_id.partition("-")
+    name = name.upper() + dash + tag.lower()
     if not is_queue_id(name):
         raise UsageError(
-            f'"{queue_id}" is no queue id: expected 26 letters and digits, as `pillarbox queue list` shows'
+            f'"{queue_id}" is no queue id: expected 26 letters and digits, and over a cluster "-" and the name of a '
+            "cell, as `pillarbox queue list` shows"
         )
     return name
 

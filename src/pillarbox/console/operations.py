@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from pillarbox.control.channel import ChannelClosed, RemoteError
 from pillarbox.control.frames import from_body
 from pillarbox.message.dsn import FailedRecipient, bounce
-from pillarbox.message.envelope import Envelope, queue_id
+from pillarbox.message.envelope import Envelope, queue_id, tag_of
 from pillarbox.spool.base import (
     Depth,
     Filter,
@@ -273,7 +273,7 @@ class Operations:
         if original.is_bounce or not original.reverse_path:
             return ()
         now = self._clock()
-        name = queue_id(now, secrets.token_bytes(10))
+        name = queue_id(now, secrets.token_bytes(10), tag_of(original.queue_id))
         failed = [
             FailedRecipient(recipient.forward_path, "5.7.0", _why_deleted(recipient.last_reply))
             for recipient in message.recipients

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from pillarbox.delivery.settings import DeliverySettings
 from pillarbox.message import dsn
-from pillarbox.message.envelope import Envelope, queue_id
+from pillarbox.message.envelope import Envelope, queue_id, tag_of
 from pillarbox.message.header import find_header_end
 from pillarbox.spool.base import Deferred, Delivered, Failed, Lease, NewMessage, Recipient, SpoolError
 
@@ -172,7 +172,7 @@ def _names(settings: DeliverySettings, random: Callable[[int], bytes]) -> tuple[
 
 def _message(original: Envelope, report: dsn.Report, now: float, random: Callable[[int], bytes]) -> NewMessage:
     envelope = Envelope(
-        queue_id=queue_id(now, random(10)),
+        queue_id=queue_id(now, random(10), tag_of(original.queue_id)),
         reverse_path="",
         forward_paths=(original.reverse_path,),
         received_at=now,

@@ -18,7 +18,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _TIME_SHIFTS = range(40, -1, -10)  # two characters are 10 bits; 5 pairs hold the 48 bits of time
 _RANDOM_SHIFTS = range(70, -1, -10)  # and 8 pairs the 80 random ones
-_QUEUE_ID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_QUEUE_ID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}(?:-[a-z0-9]{1,16})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Envelope:
     """One message's envelope, from commit to the last outcome.
 
     Attributes:
-        queue_id: 26 characters of Crockford base32: 48 bits of milliseconds, 80 random bits (see queue_id()).
+        queue_id: 26 characters of Crockford base32: 48 bits of milliseconds, 80 random bits; then "-" and the tag
+            of the cell that holds the message, if its spool has cells (see queue_id()).
         reverse_path: in wire form without brackets; "" is the null reverse-path.
         forward_paths: in wire form without brackets, in RCPT order, each once.
         received_at: seconds since the epoch, when the content ended.
@@ -77,8 +78,8 @@ class Envelope:
     tls_optional: bool = False
 
 
-def queue_id(now: float, random: bytes) -> str:
-    """A queue id from the time (seconds since the epoch) and 10 random octets.
+def queue_id(now: float, random: bytes, tag: str = "") -> str:
+    """A queue id from the time (seconds since the epoch) and 10 random octets; ``tag``: the cell's name, or "".
 
     Ids of one millisecond sort by chance, ids of different ones by time. Raises ValueError.
     """
@@ -86,7 +87,8 @@ def queue_id(now: float, random: bytes) -> str:
     if len(random) != _RANDOM_OCTETS or not 0 <= milliseconds < _MILLISECONDS:
         raise ValueError("a queue id needs a time after 1970 and 10 random octets")
     number = int.from_bytes(random)
-    return _time_text(milliseconds) + "".join([_PAIRS[number >> shift & 0x3FF] for shift in _RANDOM_SHIFTS])
+    name = _time_text(milliseconds) + "".join([_PAIRS[number >> shift & 0x3FF] for shift in _RANDOM_SHIFTS])
+    return f"{name}-{tag}" if tag else name
 
 
 @lru_cache(maxsize=8)
@@ -94,6 +96,12 @@ def _time_text(milliseconds: int) -> str:
     return "".join([_PAIRS[milliseconds >> shift & 0x3FF] for shift in _TIME_SHIFTS])
 
 
+def tag_of(queue_id: str) -> str:
+    """The tag of a queue id: the name of the cell that holds its message; "" when it has none."""
+    return queue_id.partition("-")[2]
+
+
 def is_queue_id(text: str) -> bool:
-    """Whether ``text`` has the form of a queue id, exactly as queue_id() writes it (capitals, ASCII)."""
+    """Whether ``text`` has the form of a queue id, exactly as queue_id() writes it (capitals, ASCII; a tag is of a-z
+    and digits, 16 at most)."""
     return _QUEUE_ID.fullmatch(text) is not None

@@ -171,6 +171,11 @@ class Intake(Protocol):
         """For content too large to hold (``INLINE_LIMIT``): stream it, then commit."""
         ...
 
+    def tag(self) -> str:
+        """Cheap, no I/O: what the queue id of the next message ends with (message.envelope.queue_id): the name of the
+        cell that is to hold it; "" when the spool has no cells."""
+        ...
+
     def refusal(self, size: int) -> SpoolError | None:
         """Cheap, no I/O: Full or Unavailable when a message of ``size`` octets would be refused now."""
         ...

@@ -107,6 +107,10 @@ class EmbeddedSpool:
         """See Intake.writer."""
         return self.intake.writer(queue_id)
 
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return ""
+
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""
         return self.intake.refusal(size)

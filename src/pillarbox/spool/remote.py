@@ -134,6 +134,10 @@ class RemoteIntake(_Background):
             return Full(f"no room for {size} octets above the reserve")
         return None
 
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return ""
+
     async def commit(self, envelope: Envelope, content: bytes) -> None:
         """See Intake.commit."""
         await _ask(self._link, "intake.commit", (pack_envelope(envelope), content))

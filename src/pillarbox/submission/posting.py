@@ -93,7 +93,7 @@ class Posting:
             reverse_path=reverse_path,
             parameters=parameters,
             terms=terms,
-            queue_id=queue_id(now, services.random(10)),
+            queue_id=queue_id(now, services.random(10), services.intake.tag()),
             now=now,
             site=settings,
             origin=self._origin_of(hello),
