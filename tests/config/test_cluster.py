@@ -36,6 +36,18 @@ def test_a_cell_with_its_defaults() -> None:
     assert keys_of(settings)["spool"]["cell"] == [{"name": "a", "dsn": "host=pg1,pg2 dbname=pillarbox"}]
 
 
+def test_several_cells_each_with_its_limit() -> None:
+    other = CELL.replace('"a"', '"b"').replace("pg1,pg2", "pg3") + 'max_size = "20GiB"\n'
+    settings = parse(CLUSTER + CELL + other + REST, AT)
+    assert settings.spool == CellsSettings(
+        (
+            CellSettings("a", "host=pg1,pg2 dbname=pillarbox"),
+            CellSettings("b", "host=pg3 dbname=pillarbox", max_size=20 << 30),
+        )
+    )
+    assert parse(as_toml(keys_of(settings)), AT).spool == settings.spool
+
+
 def test_the_password_file_lies_beside_the_configuration_and_local_is_said_in_so_many_words() -> None:
     settings = parse(CLUSTER + 'durability = "local"\n' + CELL + 'password_file = "secret"\n' + REST, AT)
     assert isinstance(settings.spool, CellsSettings)
@@ -84,7 +96,11 @@ def test_a_dsn_without_a_password_is_taken(dsn: str) -> None:
         (CLUSTER, 'found "cluster" without a cell; expected [[spool.cell]]'),
         (
             CLUSTER + CELL + CELL.replace('"a"', '"b"'),
-            "found a second cell; expected one: more than one cell comes later",
+            "found the database of another cell; expected one of its own for each",
+        ),
+        (
+            CLUSTER + CELL + CELL.replace("pg1,pg2", "pg3"),
+            'found "a" twice; expected a name for each cell',
         ),
         (CLUSTER + "min_free = 0\n" + CELL, 'found beside kind = "cluster"; expected none'),
         (CELL, 'found without kind = "cluster"'),

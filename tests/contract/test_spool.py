@@ -471,7 +471,7 @@ async def test_depth_counts(spool: Spool) -> None:
     await spool.hold(Filter(age=NOW - 150), NOW)
     depth = await spool.depth(NOW)
     assert (depth.messages, depth.recipients, depth.oldest_at) == (2, {"due": 1, "held": 2, "dead": 0}, 100.0)
-    assert depth.free > 0
+    assert depth.free is None or depth.free > 0
 
 
 async def test_a_healthy_spool_refuses_nothing(spool: Spool) -> None:
@@ -479,6 +479,7 @@ async def test_a_healthy_spool_refuses_nothing(spool: Spool) -> None:
     assert spool.unhealthy_reason() is None
 
 
+@pytest.mark.usefixtures("in_one_cell")
 async def test_oldest_due_comes_first_also_after_a_retry_made_another_domain_younger(
     spool: Spool, clock: Clock
 ) -> None:

@@ -92,6 +92,7 @@ async def test_higher_priority_comes_first_among_what_is_due(spool: Spool) -> No
     assert {each.queue_id for each in leased} == {each.queue_id for each in sent.values()}
 
 
+@pytest.mark.usefixtures("in_one_cell")
 async def test_no_flood_of_higher_priority_keeps_a_message_waiting_for_ever(spool: Spool, clock: Clock) -> None:
     """One message is delivered a minute and one of the highest priority comes in: the plain one has its turn."""
     plain = envelope("x@a.example")

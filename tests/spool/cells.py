@@ -5,20 +5,21 @@ from collections.abc import Callable
 
 from tests.support.postgres import Postgres
 
+from pillarbox.spool.cluster.composite import CompositeSpool
 from pillarbox.spool.cluster.spool import ClusterSpool, make_tables, open_cluster
 from pillarbox.spool.settings import ClusterSettings
 from pillarbox.store.postgresql import Store, Transaction
 
-_made: dict[int, str] = {}
+_made: dict[tuple[int, str], str] = {}
 
 
-async def empty_cell(node: Postgres) -> str:
-    """The DSN of a database with our tables and nothing in them."""
-    dsn = _made.get(node.port)
+async def empty_cell(node: Postgres, name: str = "a") -> str:
+    """The DSN of a database with our tables and nothing in them; another one for each ``name``."""
+    dsn = _made.get((node.port, name))
     if dsn is None:
         dsn = await asyncio.to_thread(node.create_database)
         await make_tables(ClusterSettings(dsn))
-        _made[node.port] = dsn
+        _made[node.port, name] = dsn
         return dsn
     store = Store(dsn)
 
@@ -33,3 +34,12 @@ async def empty_cell(node: Postgres) -> str:
 async def open_cell(node: Postgres, clock: Callable[[], float]) -> ClusterSpool:
     """A spool over an empty cell."""
     return await open_cluster(ClusterSettings(await empty_cell(node)), clock=clock)
+
+
+async def open_cells(node: Postgres, clock: Callable[[], float]) -> CompositeSpool:
+    """A spool over two empty cells, "a" and "b"."""
+    cells = {
+        name: await open_cluster(ClusterSettings(await empty_cell(node, name), name=name), clock=clock)
+        for name in ("a", "b")
+    }
+    return CompositeSpool(cells)

@@ -16,6 +16,8 @@ from pillarbox.spool.service import ERRORS, intake_handlers, ledger_handlers, ou
 from pillarbox.spool.settings import EmbeddedSettings
 
 _numbers = itertools.count(1)
+tags = [""]
+"""The cells whose tags new ids have, by turns."""
 
 NOW = 5_000.0
 LATER = NOW + 3_600.0
@@ -33,7 +35,9 @@ class Clock:
 
 def new_id() -> str:
     """A queue id that sorts after those before it."""
-    return f"01TEST{next(_numbers):020d}"
+    number = next(_numbers)
+    tag = tags[number % len(tags)]
+    return f"01TEST{number:020d}-{tag}" if tag else f"01TEST{number:020d}"
 
 
 def envelope(

@@ -11,6 +11,7 @@ from pillarbox.cli.framework import (
     Argument,
     CommandError,
     ConfigOption,
+    Exit,
     JsonOption,
     Option,
     UsageError,
@@ -117,11 +118,11 @@ def list_messages(
     which = _filter(None, sender, recipient, domain, login, state, age)
     settings = load(config)
 
-    async def work() -> Sequence[QueuedMessage]:
+    async def work() -> tuple[Sequence[QueuedMessage], dict[str, str]]:
         async with operations(settings) as verbs:
-            return await verbs.list_messages(which, limit)
+            return await verbs.list_messages(which, limit), verbs.missing
 
-    found = run(work())
+    found, missing = run(work())
     if as_json:
         say_json([as_data(message) for message in found])
     elif found:
@@ -131,6 +132,15 @@ def list_messages(
             remark(f"the first {limit}; there may be more (--limit)")
     else:
         remark("no message")
+    _tell_missing(missing)
+
+
+def _tell_missing(missing: dict[str, str]) -> None:
+    """Cells that could not be asked, on standard error, and exit code 1: what was printed is not all."""
+    for cell, reason in sorted(missing.items()):
+        remark(f"cell {cell} cannot be asked, so its messages are left out: {reason}")
+    if missing:
+        raise Exit(1)
 
 
 def _row(message: QueuedMessage) -> tuple[str, ...]:
@@ -308,16 +318,16 @@ def _change(
         raise UsageError("which messages? Give queue ids, a filter such as --domain, or --all")
     settings = load(config)
 
-    async def work() -> tuple[Sequence[str], Sequence[QueuedMessage]]:
+    async def work() -> tuple[Sequence[str], Sequence[QueuedMessage], dict[str, str]]:
         async with operations(settings) as verbs:
             for queue_id in which.queue_ids:
                 # a message that is not there is an error, not a change of nothing
                 await verbs.show_message(queue_id)
             changed = await change(verbs, which)
             waiting = replace(which, state=State.DUE, future=True)
-            return changed, await verbs.list_messages(waiting, 1) if remind else ()
+            return changed, await verbs.list_messages(waiting, 1) if remind else (), verbs.missing
 
-    changed, waiting = run(work())
+    changed, waiting, missing = run(work())
     if as_json:
         say_json({"changed": list(changed)})
     else:
@@ -328,6 +338,7 @@ def _change(
         remark(
             "what waits for the time that its sender asked for still does; `pillarbox queue retry --early` sends it"
         )
+    _tell_missing(missing)
 
 
 @example(app, "retry", "pillarbox queue retry --domain example.net")
@@ -431,13 +442,13 @@ def delete(
         raise UsageError("which messages? Give queue ids or a filter such as --login")
     settings = load(config)
 
-    async def meant() -> list[str]:
+    async def meant() -> tuple[list[str], dict[str, str]]:
         async with operations(settings) as verbs:
             for queue_id in which.queue_ids:
                 await verbs.show_message(queue_id)
-            return await verbs.find_messages(which)
+            return await verbs.find_messages(which), verbs.missing
 
-    names = run(meant())
+    names, missing = run(meant())
     if len(names) > 1 and not yes:
         ask_or_refuse(f"Delete {len(names)} messages {'with bounces' if bounce else 'silently'}?")
 
@@ -446,6 +457,7 @@ def delete(
             return await verbs.delete_messages(names, with_bounce=bounce)
 
     _report(run(work()), as_json)
+    _tell_missing(missing)
 
 
 def _report(done: Deletion, as_json: bool) -> None:

@@ -115,7 +115,20 @@ def _show_queue(queue: dict[str, Any] | None) -> None:
     oldest = f", the oldest for {span(queue['age'])}" if queue["age"] is not None else ""
     say(f"queue          {count(queue['messages'], 'message')} ({waiting or 'no recipients'}){oldest}")
     if queue["free"] is not None:
-        say(f"free           {queue['free'] / (1 << 30):.1f} GiB where the spool lies")
+        where = "to the cells' limits" if queue["cells"] else "where the spool lies"
+        say(f"free           {queue['free'] / (1 << 30):.1f} GiB {where}")
+    for cell in queue["cells"]:
+        say(f"cell           {_cell(cell)}")
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """A cell in one line: "a: 17 messages, 1.2 GiB of 20.0 GiB; why it is not well"."""
+    parts = ["cannot be asked" if cell["messages"] is None else count(cell["messages"], "message")]
+    if cell["size"] is not None:
+        limit = f" of {cell['max_size'] / (1 << 30):.1f} GiB" if cell["max_size"] is not None else ""
+        parts.append(f"{cell['size'] / (1 << 30):.1f} GiB{limit}")
+    trouble = f"; {cell['reason']}" if cell["reason"] else ""
+    return f"{cell['name']}: {', '.join(parts)}{trouble}"
 
 
 def _short(value: Any) -> str:

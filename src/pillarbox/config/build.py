@@ -68,7 +68,9 @@ def _server(table: ServerTable, base: Path) -> ServerSettings:
 def _spool(table: SpoolTable, server: ServerSettings, base: Path) -> EmbeddedSettings | CellsSettings:
     if table.kind == "embedded":
         return EmbeddedSettings(server.data_directory / "spool", table.min_free)
-    cells = [CellSettings(cell.name, cell.dsn, _maybe(base, cell.password_file)) for cell in table.cell]
+    cells = [
+        CellSettings(cell.name, cell.dsn, _maybe(base, cell.password_file), cell.max_size) for cell in table.cell
+    ]
     return CellsSettings(tuple(cells), table.durability)
 
 

@@ -1,4 +1,5 @@
-"""Rules of [spool] with kind = "cluster": it has a cell, and no password stands in the file.
+"""Rules of [spool] with kind = "cluster": it has cells, each with its own name and database,
+and no password stands in the file.
 
 The file is read by many and kept in many places; a DSN with a password in it is refused whole, and never shown.
 
@@ -42,9 +43,21 @@ def check_cluster(tables: FileTable) -> Broken:
             'found "cluster" without a cell; expected [[spool.cell]] with name = "a" and '
             'dsn = "host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox"',
         )
-    for number in range(1, len(spool.cell)):
-        yield ("spool", "cell", number), "found a second cell; expected one: more than one cell comes later"
+    names: set[str] = set()
+    dsns: set[str] = set()
     for number, cell in enumerate(spool.cell):
+        if cell.name in names:
+            yield (
+                ("spool", "cell", number, "name"),
+                f'found "{cell.name}" twice; expected a name for each cell: it is the end of its queue ids',
+            )
+        if cell.dsn in dsns:
+            yield (
+                ("spool", "cell", number, "dsn"),
+                "found the database of another cell; expected one of its own for each: one cell under two names",
+            )
+        names.add(cell.name)
+        dsns.add(cell.dsn)
         yield from _dsn(cell.dsn, ("spool", "cell", number, "dsn"))
 
 

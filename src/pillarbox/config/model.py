@@ -156,7 +156,7 @@ class MetricsTable(Table):
 
 
 class CellTable(Table):
-    """A PostgreSQL cluster that keeps the queue, for kind = "cluster"; one is enough, and more come later."""
+    """A PostgreSQL cluster that keeps the queue, for kind = "cluster"; one is enough, each more carries more."""
 
     name: CellName = Field(description="A short name for it, of at most 8 letters a-z and digits." + RESTART)
     dsn: Text = Field(
@@ -165,6 +165,9 @@ class CellTable(Table):
     )
     password_file: FilePath | None = Field(
         None, description="A file with the password. Default: passfile in dsn, PGPASSFILE or PGPASSWORD." + RESTART
+    )
+    max_size: Size | None = Field(
+        None, description="Octets of its database from which on it takes no mail. Default: no limit." + RESTART
     )
 
 

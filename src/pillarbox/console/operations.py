@@ -11,10 +11,9 @@ ERRORS
 """
 
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from pillarbox.control.channel import ChannelClosed, RemoteError
@@ -26,10 +25,12 @@ from pillarbox.spool.base import (
     Filter,
     LeaseLost,
     NewMessage,
+    Partial,
     QueuedMessage,
     Recipient,
     SpoolError,
     State,
+    UnknownCell,
     UnknownQueueId,
     is_future,
 )
@@ -121,6 +122,8 @@ class Operations:
         self._host = host
         self._postmaster = postmaster
         self._clock = clock
+        self.missing: dict[str, str] = {}
+        """Cells that a search had to leave out, by name, with the reason: what it returned is of the others."""
 
     # -- the daemon
 
@@ -135,8 +138,14 @@ class Operations:
 
     def _depth(self, depth: Depth) -> dict[str, Any]:
         age = None if depth.oldest_at is None else max(self._clock() - depth.oldest_at, 0.0)
-        free = depth.free if depth.free < sys.maxsize else None  # a cell's disk is not ours to look at
-        return {"messages": depth.messages, "recipients": depth.recipients, "age": age, "free": free}
+        cells = [asdict(cell) for cell in depth.cells]
+        return {
+            "messages": depth.messages,
+            "recipients": depth.recipients,
+            "age": age,
+            "free": depth.free,
+            "cells": cells,
+        }
 
     async def reload(self) -> dict[str, Any]:
         """Configuration and certificates are read anew, by all processes or none."""
@@ -210,7 +219,7 @@ class Operations:
         found: list[QueuedMessage] = []
         while len(found) < limit:
             some = min(limit - len(found), _PAGE)
-            page = await self._spool(self._ledger.list(which, self._clock(), some, after))
+            page = await self._search(self._ledger.list(which, self._clock(), some, after))
             found.extend(page)
             if len(page) < some:
                 break
@@ -222,7 +231,7 @@ class Operations:
         found: list[str] = []
         after = ""
         while True:
-            page = await self._spool(self._ledger.list(which, self._clock(), _PAGE, after))
+            page = await self._search(self._ledger.list(which, self._clock(), _PAGE, after))
             found += [message.envelope.queue_id for message in page]
             if len(page) < _PAGE:
                 return found
@@ -235,17 +244,17 @@ class Operations:
 
     async def retry_messages(self, which: Filter, *, early: bool = False) -> Sequence[str]:
         """Due now, whatever the schedule said, and with ``early`` whatever the sender asked for; the ids changed."""
-        changed: Sequence[str] = await self._spool(self._ledger.retry(which, self._clock(), early))
+        changed: Sequence[str] = await self._search(self._ledger.retry(which, self._clock(), early))
         return changed
 
     async def hold_messages(self, which: Filter) -> Sequence[str]:
         """Held until released; the ids changed."""
-        changed: Sequence[str] = await self._spool(self._ledger.hold(which, self._clock()))
+        changed: Sequence[str] = await self._search(self._ledger.hold(which, self._clock()))
         return changed
 
     async def release_messages(self, which: Filter, *, early: bool = False) -> Sequence[str]:
         """Held and dead ones become due now, or (without ``early``) when the sender asked for; the ids changed."""
-        changed: Sequence[str] = await self._spool(self._ledger.release(which, self._clock(), early))
+        changed: Sequence[str] = await self._search(self._ledger.release(which, self._clock(), early))
         return changed
 
     async def delete_messages(self, queue_ids: Sequence[str], *, with_bounce: bool) -> Deletion:
@@ -256,6 +265,8 @@ class Operations:
                 message = await self._ledger.show(name)
                 bounces = self._bounces(message) if with_bounce else ()
                 await self._ledger.expunge(name, bounces)
+            except UnknownCell as error:
+                raise _failed(error) from None
             except UnknownQueueId:
                 continue
             except LeaseLost:
@@ -328,9 +339,18 @@ class Operations:
         except (RemoteError, ChannelClosed) as error:
             raise _failed(error) from None
 
+    async def _search(self, work: Any) -> Any:
+        try:
+            return await self._spool(work)
+        except Partial as partial:
+            self.missing |= partial.missing
+            return partial.found
+
     async def _spool(self, work: Any, queue_id: str = "") -> Any:
         try:
             return await work
+        except Partial:
+            raise
         except (SpoolError, RemoteError, ChannelClosed) as error:
             raise _failed(error, queue_id) from None
 

@@ -1,11 +1,15 @@
-"""The cluster spool as a role uses it: there from the start, whether its cell can be reached or not.
+"""The cluster spool as a role uses it: there from the start, whether its cells can be reached or not.
 
-    spool = CellSpool(settings.spool, "pillarbox submission 0", "submission")
+    spool = Cells(settings.spool, "pillarbox submission 0", "submission")
     await spool.start()                        # a cell that is weaker than promised: CannotStart
 
-A cell that cannot be reached is waited for: until then commits are refused (451) and nothing is lent. It is looked at
-again all the time, for a fail-over may lead to a server with other settings: while the promise is not kept, no mail
-is taken, whoever changed it. Delivery and the operator's verbs go on, since they promise nothing new.
+One watch for each cell. At the start a weaker cell stops everything, although others may be well: an administrator is
+there, who has just changed something. Later it is left out, and what it holds is delivered all the same.
+
+A cell that cannot be reached is waited for: until then it takes no commits and lends nothing. It is looked at again
+all the time, for a fail-over may lead to a server with other settings: while the promise is not kept, no mail is
+taken by it, whoever changed it. So it is while its database is as large as its limit. Delivery and the operator's
+verbs go on, since they promise nothing new.
 
 ERRORS
     CannotStart: no driver, no password, no tables, a weaker cell. Otherwise those of spool.base.
@@ -15,18 +19,29 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pillarbox.console.cells import CellUnusable, examine, open_store
 from pillarbox.daemon.process import CannotStart
 from pillarbox.message.envelope import Envelope
-from pillarbox.spool.base import ContentWriter, Depth, Lease, Settlement, SpoolError, Unavailable
-from pillarbox.spool.settings import CellsSettings, Role
+from pillarbox.spool.base import (
+    CellState,
+    ContentWriter,
+    Depth,
+    Full,
+    Lease,
+    Settlement,
+    SpoolError,
+    Unavailable,
+)
+from pillarbox.spool.cluster.composite import CompositeSpool
+from pillarbox.spool.operated import PagedLedger
+from pillarbox.spool.settings import CellSettings, CellsSettings, Durability, Role
 from pillarbox.store.errors import Denied, StoreError
 from pillarbox.telemetry.events import get_logger
 
 if TYPE_CHECKING:
-    from pillarbox.spool.cluster.ledger import ClusterLedger
     from pillarbox.spool.cluster.spool import ClusterSpool
     from pillarbox.store.postgresql import Store
 
@@ -40,18 +55,23 @@ LOOK_AGAIN = 2.0
 log = get_logger("daemon")
 
 
+_SIZE = "SELECT pg_database_size(current_database())"
+
+
 class CellSpool:
     """Intake, Outbox and Ledger over one cell; see the module's text. ``name``: what the server shows of us;
     ``role``: as whom it is asked."""
 
-    def __init__(self, settings: CellsSettings, name: str, role: Role) -> None:
-        (self._cell, *_) = settings.cells
-        self._durability = settings.durability
+    def __init__(self, cell: CellSettings, durability: Durability, name: str, role: Role) -> None:
+        self._cell = cell
+        self._durability = durability
         self._name, self._role = name, role
         self._store: Store | None = None
         self._spool: ClusterSpool | None = None
         self._refused: str | None = f"cell {self._cell.name} was not reached yet"
         self._said: str | None = None
+        self._size: int | None = None
+        self._over: str | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, *, strict: bool = True) -> None:
@@ -111,6 +131,23 @@ class CellSpool:
         if self._said is not None:
             log.info("cell.accepted", cell=self._store.where)
         self._refused = self._said = None
+        await self._look_for_room(self._store)
+
+    async def _look_for_room(self, store: "Store") -> None:
+        """How large its database is: the files' lengths, so a cheap question."""
+        try:
+            (((self._size,),),) = await store.read((_SIZE, ()))
+        except StoreError:  # the next look finds out why
+            return
+        limit = self._cell.max_size
+        if limit is None or self._size < limit:
+            if self._over is not None:
+                log.info("cell.recovered", cell=self._cell.name)
+            self._over = None
+            return
+        if self._over is None:
+            self._over = f"cell {self._cell.name}: its database has {self._size} octets, max_size is {limit}"
+            log.error("cell.full", cell=self._cell.name, reason=self._over)
 
     def _open(self, store: "Store") -> None:
         from pillarbox.spool.cluster.cell import Cell
@@ -141,7 +178,7 @@ class CellSpool:
         """See Spool.unhealthy_reason."""
         if self._refused is not None or self._spool is None:
             return self._refused
-        return self._spool.unhealthy_reason()
+        return self._spool.unhealthy_reason() or self._over
 
     def _opened(self) -> "ClusterSpool":
         if self._spool is None:
@@ -162,9 +199,10 @@ class CellSpool:
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""
         try:
-            return self._accepting().refusal(size)
+            refusal = self._accepting().refusal(size)
         except Unavailable as error:
             return error
+        return Full(self._over) if refusal is None and self._over is not None else refusal
 
     async def commit(self, envelope: Envelope, content: bytes) -> None:
         """See Intake.commit."""
@@ -206,10 +244,36 @@ class CellSpool:
     # -- the operator's
 
     @property
-    def ledger(self) -> "ClusterLedger":
+    def ledger(self) -> PagedLedger:
         """The operator's verbs. Raises Unavailable."""
         return self._opened().ledger
 
     async def depth(self, now: float) -> Depth:
         """See Ledger.depth."""
-        return await self._opened().depth(now)
+        depth = await self._opened().depth(now)
+        size, limit = self._size, self._cell.max_size
+        state = CellState(self._cell.name, depth.messages, self.unhealthy_reason(), size, limit)
+        free = None if limit is None or size is None else max(limit - size, 0)
+        return replace(depth, free=free, cells=(state,))
+
+
+class Cells(CompositeSpool):
+    """All cells of the configuration as one spool; see the module's text."""
+
+    def __init__(self, settings: CellsSettings, name: str, role: Role) -> None:
+        self._all = {cell.name: CellSpool(cell, settings.durability, name, role) for cell in settings.cells}
+        super().__init__(self._all)
+
+    async def start(self, *, strict: bool = True) -> None:
+        """Looks at each cell; see CellSpool.start. Raises CannotStart."""
+        started = await asyncio.gather(
+            *(cell.start(strict=strict) for cell in self._all.values()), return_exceptions=True
+        )
+        failures = [failure for failure in started if isinstance(failure, BaseException)]
+        if failures:
+            await self.close()
+            raise failures[0]
+
+    def takes_mail(self) -> bool:
+        """Whether one of them does."""
+        return self.refusal(0) is None

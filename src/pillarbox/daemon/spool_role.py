@@ -29,6 +29,9 @@ OLDEST = counters.gauge(
     "spool_oldest_seconds",
     "How long the oldest message has waited, from its release time if its sender asked for one; 0 when none waits",
 )
+CELL_MESSAGES = counters.gauge("cell_messages", "Messages in a cell, when it was last counted", ("cell",))
+CELL_HEALTHY = counters.gauge("cell_healthy", "1 when a cell is to be relied on, else 0", ("cell",))
+CELL_OCTETS = counters.gauge("cell_octets", "Octets of a cell's database", ("cell",))
 
 log = get_logger("daemon")
 
@@ -110,4 +113,10 @@ class SpoolRole:
         for state, number in depth.recipients.items():
             RECIPIENTS.set(number, state)
         OLDEST.set(max(0.0, now - depth.oldest_at) if depth.oldest_at is not None else 0.0)
+        for cell in depth.cells:
+            CELL_HEALTHY.set(cell.reason is None, cell.name)
+            if cell.messages is not None:
+                CELL_MESSAGES.set(cell.messages, cell.name)
+            if cell.size is not None:
+                CELL_OCTETS.set(cell.size, cell.name)
         self._depth = {"messages": depth.messages}

@@ -1,7 +1,7 @@
 """Which spool a role uses, by [spool] kind: the one place that decides.
 
     embedded    the spool process has the files; submission and delivery reach it over its sockets
-    cluster     every process has connections of its own to the cell; the spool process answers the operator
+    cluster     every process has connections of its own to each cell; the spool process answers the operator
 
 ERRORS
     None here; each raises its own when it is started.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pillarbox.config import Settings
 from pillarbox.control.link import Link
-from pillarbox.daemon.cells import CellSpool
+from pillarbox.daemon.cells import Cells
 from pillarbox.spool.remote import RemoteIntake, RemoteOutbox
 from pillarbox.spool.settings import CellsSettings
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from pillarbox.spool.embedded import EmbeddedSpool
 
 
-def make_intake(settings: Settings, link: Link, worker: int) -> RemoteIntake | CellSpool:
+def make_intake(settings: Settings, link: Link, worker: int) -> RemoteIntake | Cells:
     """What a submission worker commits to."""
     if isinstance(settings.spool, CellsSettings):
-        return CellSpool(settings.spool, f"pillarbox submission {worker}", "submission")
+        return Cells(settings.spool, f"pillarbox submission {worker}", "submission")
     return RemoteIntake(link, settings.spool.incoming)
 
 
-def make_outbox(settings: Settings, link: Link, worker: int) -> RemoteOutbox | CellSpool:
+def make_outbox(settings: Settings, link: Link, worker: int) -> RemoteOutbox | Cells:
     """What a delivery worker lends from."""
     if isinstance(settings.spool, CellsSettings):
-        return CellSpool(settings.spool, f"pillarbox delivery {worker}", "delivery")
+        return Cells(settings.spool, f"pillarbox delivery {worker}", "delivery")
     return RemoteOutbox(link)
 
 
-async def open_owned(settings: Settings, *, strict: bool) -> "EmbeddedSpool | CellSpool":
+async def open_owned(settings: Settings, *, strict: bool) -> "EmbeddedSpool | Cells":
     """What the spool process has. ``strict``: whether a cell that is not as promised is refused. Raises SpoolError,
     CannotStart."""
     if isinstance(settings.spool, CellsSettings):
-        spool = CellSpool(settings.spool, "pillarbox spool", "keeper")
+        spool = Cells(settings.spool, "pillarbox spool", "keeper")
         await spool.start(strict=strict)
         return spool
     from pillarbox.spool.embedded import open_spool  # late: no other process needs SQLite
@@ -45,9 +45,9 @@ async def open_owned(settings: Settings, *, strict: bool) -> "EmbeddedSpool | Ce
     return await open_spool(settings.spool)
 
 
-def is_there(part: RemoteIntake | RemoteOutbox | CellSpool, link: Link) -> bool:
-    """Whether the spool behind it answers."""
-    return part.unhealthy_reason() is None if isinstance(part, CellSpool) else link.connected
+def is_there(part: RemoteIntake | RemoteOutbox | Cells, link: Link) -> bool:
+    """Whether the spool behind it answers; of several cells, whether one takes mail."""
+    return part.takes_mail() if isinstance(part, Cells) else link.connected
 
 
 def weaker_promise(settings: Settings) -> str | None:

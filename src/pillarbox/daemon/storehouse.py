@@ -17,7 +17,7 @@ from typing import Any
 from pillarbox.config import Settings
 from pillarbox.control.channel import Handlers
 from pillarbox.daemon import lock, paths, spools
-from pillarbox.daemon.cells import CellSpool
+from pillarbox.daemon.cells import Cells
 from pillarbox.directory import service as directory_service
 from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.password import Passwords
@@ -41,7 +41,7 @@ class Storehouse:
         self,
         settings: Settings,
         held: lock.Lock,
-        spool: EmbeddedSpool | CellSpool,
+        spool: EmbeddedSpool | Cells,
         ledger: Ledger,
         accounts: AccountsStore,
     ) -> None:

@@ -7,18 +7,21 @@ Who normalises: nobody here; paths are stored as given. Who retries: delivery; a
 is atomic: one commit; one settle; one operator's verb per message.
 
 Two implementations: embedded (SQLite, owned by the spool process; others reach it over a channel, see remote.py)
-and, with its own issue, cluster (PostgreSQL). tests/contract/test_spool.py runs over each.
+and cluster (PostgreSQL; cluster/composite.py makes one spool of several cells).
+tests/contract/test_spool.py runs over each.
 
 ERRORS
     Unavailable: the spool cannot say now; nothing was promised (a commit may still have happened: repeat it under
     the same queue id or answer 451). Full: below its reserve; only settle, expunge and reading go on.
-    QueueIdTaken: another message has this id. UnknownQueueId. LeaseLost: the lease is void.
+    Partial: of several cells some cannot say; what the others said is with it.
+    QueueIdTaken: another message has this id. UnknownQueueId; UnknownCell: nor is there its cell. LeaseLost: the
+    lease is void.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from pillarbox.message.envelope import Envelope
 
@@ -31,6 +34,15 @@ class Unavailable(SpoolError):
     """The spool cannot say now (451 4.3.2)."""
 
 
+class Partial(Unavailable):
+    """An operator's verb that some cells could not be asked. ``found``: what the verb returns of the others;
+    ``missing``: those cells' names, each with the reason."""
+
+    def __init__(self, found: Any, missing: dict[str, str]) -> None:
+        super().__init__("; ".join(f"cell {name} cannot be asked: {reason}" for name, reason in missing.items()))
+        self.found, self.missing = found, missing
+
+
 class Full(SpoolError):
     """Below the reserve (452 4.3.1)."""
 
@@ -41,6 +53,10 @@ class QueueIdTaken(SpoolError):
 
 class UnknownQueueId(SpoolError):
     """No message has this queue id."""
+
+
+class UnknownCell(UnknownQueueId):
+    """The queue id's tag names no cell that is configured."""
 
 
 class LeaseLost(SpoolError):
@@ -190,7 +206,7 @@ class Outbox(Protocol):
 
     async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
         """Up to ``limit`` messages with recipients due at ``now`` whose domain is not in ``skip``, oldest due first;
-        a step of priority (RFC 6710) weighs as much as due.STEP seconds of waiting.
+        a step of priority (RFC 6710) weighs as much as due.STEP seconds of waiting. Of several cells, each its share.
 
         A lease belongs to this worker until settled or released; it is void when the worker's heartbeat is 30 s
         old or its channel ended.
@@ -252,14 +268,28 @@ class QueuedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class CellState:
+    """One cell. ``messages``: None when it cannot be asked; ``reason``: why it is not to be relied on, None when it
+    is; ``size``: octets of its database, None when nobody looked; ``max_size``: its limit, None for none."""
+
+    name: str
+    messages: int | None
+    reason: str | None = None
+    size: int | None = None
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
     """The queue in numbers. ``oldest_at``: since when the first message waits, counted from its acceptance or from
-    the release time that its sender asked for, None when none does; ``free`` octets left on its file system."""
+    the release time that its sender asked for, None when none does; ``free`` octets left on its file system or, of
+    cells, to their limits, None where there is none; ``cells``: each of them, also those that were not counted."""
 
     messages: int
     recipients: dict[str, int]  # by State
     oldest_at: float | None
-    free: int
+    free: int | None
+    cells: tuple[CellState, ...] = ()
 
 
 class Ledger(Protocol):

@@ -30,11 +30,13 @@ from pillarbox.spool.base import (
     Lease,
     LeaseLost,
     NewMessage,
+    Partial,
     QueuedMessage,
     QueueIdTaken,
     Settlement,
     SpoolError,
     Unavailable,
+    UnknownCell,
     UnknownQueueId,
 )
 from pillarbox.spool.part import Incoming, PartWriter
@@ -48,7 +50,7 @@ FRESH = 25.0
 """A lease is counted on for so long after the last heartbeat that was answered; the owner waits 30 s."""
 
 _BY_NAME: dict[str, type[SpoolError]] = {
-    kind.__name__: kind for kind in (Full, Unavailable, QueueIdTaken, UnknownQueueId, LeaseLost)
+    kind.__name__: kind for kind in (Full, Unavailable, QueueIdTaken, UnknownQueueId, UnknownCell, LeaseLost)
 }
 _BY_NAME["DiskFull"] = Full
 
@@ -228,20 +230,26 @@ class RemoteOutbox(_Background):
 
 
 class RemoteLedger:
-    """Ledger over a link."""
+    """Ledger over a link. A search over several cells raises Partial when some are away."""
 
     def __init__(self, link: LinkLike) -> None:
         self._link = link
 
     async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
-        """See Ledger.list."""
+        """See Ledger.list. Raises Partial."""
         found: list[QueuedMessage] = []
+        missing: dict[str, str] = {}
         while len(found) < limit:
             page = await _ask(self._link, "ledger.list", (which, now, limit - len(found), after))
+            if isinstance(page, dict):
+                missing |= page["missing"]
+                page = page["messages"]
             if not page:
                 break
             found += (from_body(QueuedMessage, message) for message in page)
             after = found[-1].envelope.queue_id
+        if missing:
+            raise Partial(found, missing)
         return found
 
     async def show(self, queue_id: str) -> QueuedMessage:
@@ -262,10 +270,15 @@ class RemoteLedger:
 
     async def _change(self, verb: str, which: Filter, now: float, early: bool = False) -> Sequence[str]:
         changed: list[str] = []
+        missing: dict[str, str] = {}
         after: str | None = ""
         while after is not None:
-            ids, after = await _ask(self._link, verb, (which, now, after, early), repeat=False)
+            ids, after, *more = await _ask(self._link, verb, (which, now, after, early), repeat=False)
             changed += ids
+            for named in more:
+                missing |= named
+        if missing:
+            raise Partial(changed, missing)
         return changed
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:

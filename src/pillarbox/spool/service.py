@@ -16,7 +16,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pillarbox.control.channel import Channel, Handler
 from pillarbox.control.frames import from_body
@@ -24,19 +24,20 @@ from pillarbox.message.envelope import Envelope
 from pillarbox.smtp.syntax import parse_mailbox
 from pillarbox.spool.base import (
     INLINE_LIMIT,
-    Depth,
     Filter,
     Full,
     LeaseLost,
-    NewMessage,
+    Partial,
     QueuedMessage,
     QueueIdTaken,
     Unavailable,
+    UnknownCell,
     UnknownQueueId,
 )
 from pillarbox.spool.embedded import EmbeddedSpool
 from pillarbox.spool.lending import EmbeddedOutbox
 from pillarbox.spool.meaning import HOLD, RELEASE, RETRY, Change
+from pillarbox.spool.operated import Operated
 from pillarbox.spool.part import file_name
 from pillarbox.spool.wire import pack_lease, unpack_envelope, unpack_message, unpack_settlement
 from pillarbox.store.sqlite import DiskFull, StoreError
@@ -46,6 +47,7 @@ ERRORS: tuple[type[Exception], ...] = (
     Unavailable,
     QueueIdTaken,
     UnknownQueueId,
+    UnknownCell,
     LeaseLost,
     DiskFull,
     StoreError,
@@ -219,45 +221,29 @@ def _text_of(message: QueuedMessage) -> int:
 _OF_A_MESSAGE, _OF_A_RECIPIENT = 1_000, 200
 
 
-class PagedLedger(Protocol):
-    """A Ledger whose changes come a page at a time."""
-
-    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]: ...
-
-    async def show(self, queue_id: str) -> QueuedMessage: ...
-
-    async def change_page(
-        self, verb: Change, which: Filter, now: float, after: str
-    ) -> tuple[Sequence[str], str | None]: ...
-
-    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None: ...
-
-    async def depth(self, now: float) -> Depth: ...
-
-
-class Operated(Protocol):
-    """What an operator's verbs need: a spool of either kind."""
-
-    @property
-    def ledger(self) -> PagedLedger:
-        """Raises Unavailable when it is not there yet."""
-        ...
-
-    def unhealthy_reason(self) -> str | None: ...
+def _as_fits(found: Sequence[QueuedMessage]) -> Sequence[QueuedMessage]:
+    """As many as fit into a reply; the caller asks for the rest."""
+    room = LIST_TEXT
+    for number, message in enumerate(found):
+        room -= _text_of(message)
+        if room < 0:
+            return found[: number + 1] if number == 0 else found[:number]
+    return found
 
 
 def ledger_handlers(spool: Operated) -> dict[str, Handler]:
-    """An operator's verbs: ledger.list, show, hold, release, retry, expunge, depth, health."""
+    """An operator's verbs: ledger.list, show, hold, release, retry, expunge, depth, health.
+
+    Of several cells some may be away: then list answers {messages, missing} instead of the messages, and the verbs
+    that change have ``missing`` as a third part, the cells' names with the reasons.
+    """
 
     async def list_(channel: Channel, body: Any) -> Any:
         which, now, limit, after = body
-        found = await spool.ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after)
-        room = LIST_TEXT
-        for number, message in enumerate(found):
-            room -= _text_of(message)
-            if room < 0:  # the caller asks for the rest
-                return found[: number + 1] if number == 0 else found[:number]
-        return found
+        try:
+            return _as_fits(await spool.ledger.list(from_body(Filter, which), now, min(limit, LIST_PAGE), after))
+        except Partial as partial:
+            return {"messages": _as_fits(partial.found), "missing": partial.missing}
 
     async def expunge(channel: Channel, body: Any) -> None:
         queue_id, bounces = body
@@ -267,7 +253,10 @@ def ledger_handlers(spool: Operated) -> dict[str, Handler]:
         async def handle(channel: Channel, body: Any) -> Any:
             which, now, after, early = body
             wanted = change._replace(early=bool(early))
-            return await spool.ledger.change_page(wanted, from_body(Filter, which), now, after)
+            try:
+                return await spool.ledger.change_page(wanted, from_body(Filter, which), now, after)
+            except Partial as partial:
+                return (*partial.found, partial.missing)
 
         return handle
 

@@ -42,11 +42,13 @@ PLACE_OF_ROLE = "{role}"
 @dataclass(frozen=True, slots=True)
 class CellSettings:
     """One cell as the configuration names it. ``dsn`` holds no password: ``password_file`` does, or what libpq looks
-    at by itself. In both ``{role}`` stands for the Role of who asks."""
+    at by itself. In both ``{role}`` stands for the Role of who asks. ``max_size``: octets of its database from which
+    on it takes no mail."""
 
     name: str
     dsn: str
     password_file: Path | None = None
+    max_size: int | None = None
 
     def of(self, role: Role) -> "CellSettings":
         """What this role uses."""
@@ -57,7 +59,7 @@ class CellSettings:
 
 @dataclass(frozen=True, slots=True)
 class CellsSettings:
-    """The spool over cells: one, for now."""
+    """The spool over cells, each with a name of its own; guard and accounts are in the first."""
 
     cells: tuple[CellSettings, ...]
     durability: Durability = "quorum"

@@ -1,6 +1,5 @@
 """A cell as an operator sees it: list, show, hold, release, retry, expunge, depth."""
 
-import sys
 from collections.abc import Sequence
 
 from pillarbox.spool.base import (
@@ -34,7 +33,7 @@ class ClusterLedger:
 
     def __init__(self, cell: Cell, removal: Removal) -> None:
         self._cell, self._removal = cell, removal
-        self._counted = Depth(0, {}, None, 0)
+        self._counted = Depth(0, {}, None, None)
         self._count_again_at = 0.0
 
     async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
@@ -130,8 +129,7 @@ class ClusterLedger:
         self._removal.add([queue_id])
 
     async def depth(self, now: float) -> Depth:
-        """See Ledger.depth. A count of a large spool may be some seconds old. ``free``: nobody can say, so it is the
-        largest number there is."""
+        """See Ledger.depth. A count of a large spool may be some seconds old. ``free``: nobody can say."""
         loop = self._cell.loop
         began = loop.time()
         if began >= self._count_again_at:
@@ -145,7 +143,7 @@ class ClusterLedger:
             recipients = {state.value: counts.get(state.value, 0) for state in State}
             recipients[State.DUE.value] += counts.get(LATER, 0)
             waiting = [since for (since,) in [*oldest, (released_at,)] if since is not None]
-            self._counted = Depth(messages, recipients, min(waiting, default=None), sys.maxsize)
+            self._counted = Depth(messages, recipients, min(waiting, default=None), None)
             if messages > _CHEAP:
                 self._count_again_at = loop.time() + _COUNTED_FOR * (loop.time() - began)
         return self._counted
