@@ -1,11 +1,11 @@
-"""What a queue on a cell carries, beside the embedded spool in the same run: writes bench/results/cluster.md and .json.
+"""What a queue on a cell carries, beside the embedded spool in the same run; writes bench/results/cluster.md, .json.
 
     python -m bench.cluster [--only commit,accept,lease,verbs,start,bloat] [--rounds 6] [--seconds 3]
                             [--depths 0,100000,1000000] [--bloat 1000000] [--minutes 24] [--tls] [--directory DIR]
 
 | part | |
 |---|---|
-| commit | 16 producers, 8 KiB: commits per second, p50/p99, CPU per message of the client and of what serves, by depth |
+| commit | 16 producers, 8 KiB: commits per second, p50/p99, CPU per message of both sides, by depth |
 | accept | 16 clients over TLS through a whole server, 8 KiB |
 | lease | others' mail beside a dead domain that has a tenth of the deepest queue: commit to lease |
 | verbs | list, search, hold, release, retry, delete at the deepest queue |

@@ -24,7 +24,7 @@ from bench.spool_commit import envelope, in_figures, produce
 from bench.spool_commit import measured as embedded_commits
 
 from pillarbox.bench.load import run as run_load
-from pillarbox.spool.base import Delivered, Filter, Settlement
+from pillarbox.spool.base import Delivered, Filter, Settlement, State
 from pillarbox.spool.cluster.spool import ClusterSpool, open_cluster
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.settings import ClusterSettings, EmbeddedSettings
@@ -34,6 +34,7 @@ PRODUCERS, SIZE = 16, 8192
 PACE = 100.0
 """Messages a second for other domains beside a dead one."""
 Options = argparse.Namespace
+Verb = Callable[[], Awaitable[Any]]
 
 
 @contextlib.asynccontextmanager
@@ -206,11 +207,11 @@ def starts(where: Place, options: Options) -> list[Row]:
 # --- the operator
 
 
-def _verbs(spool: ClusterSpool | EmbeddedSpool, depth: int) -> dict[str, Callable[[], Awaitable[Any]]]:
+def _verbs(spool: ClusterSpool | EmbeddedSpool, depth: int) -> dict[str, Verb]:
     """What an operator asks, each as the console does it: 100 messages at most."""
     ledger, now = spool.ledger, time.time()
 
-    def found(after: str = "", **conditions: Any) -> Callable[[], Awaitable[Any]]:
+    def found(after: str = "", **conditions: Any) -> Verb:
         return partial(ledger.list, Filter(**conditions), now, 100, after)
 
     last = f"user{depth - 1}@d{(depth - 1) % 1000}.example"
@@ -229,7 +230,7 @@ def _verbs(spool: ClusterSpool | EmbeddedSpool, depth: int) -> dict[str, Callabl
         "by recipient, *77777@*": found(recipient="*77777@*"),
         "by domain": found(domain="d123.example"),
         "by domain, nobody": found(domain="nobody.example"),
-        "held": found(state="held"),
+        "held": found(state=State.HELD),
         "hold one": partial(ledger.hold, one, now),
         "release one": partial(ledger.release, one, now),
         "retry one": partial(ledger.retry, one, now),
@@ -245,9 +246,9 @@ async def verbs_of(where: Place, kind: str, depth: int, number: int) -> Row:
     """Milliseconds of each."""
     took: Row = {}
     async with opened(where, kind, depth) as spool:
-        verbs = _verbs(spool, depth)
         gone = f"{depth // 2 + 3 + 10 * number:026X}"
-        for name, verb in {**verbs, "delete one": partial(spool.ledger.expunge, gone)}.items():
+        every: dict[str, Verb] = {**_verbs(spool, depth), "delete one": partial(spool.ledger.expunge, gone)}
+        for name, verb in every.items():
             began = time.perf_counter()
             await verb()
             took[name] = (time.perf_counter() - began) * 1e3

@@ -4,7 +4,7 @@
     fill_cell(dsn, 1_000_000)                     # a superuser's DSN; the tables are there
 
 Of ten messages nine wait until tomorrow, for 1,000 domains, and one is due now for DEAD, a domain that nobody
-answers for. Each has one recipient and 512 octets; in a cell they lie out of line, as the octets of larger messages
+answers for. Each has one recipient and OCTETS; in a cell they lie out of line, as the octets of larger messages
 do. Queue ids are the number of the message in hexadecimal: before all that a clock gives. ``clear_*`` takes away what
 came after the filling.
 """
@@ -22,6 +22,9 @@ from pillarbox.spool.settings import EmbeddedSettings
 
 DEAD = "dead.example"
 TOMORROW = 86_400.0
+OCTETS = 468
+"""Of a content: 16 of them fill a page of PostgreSQL's. Where pages had room left, the ends of larger contents would
+go into them one by one, and each page be logged whole: the filling would be measured, not the depth."""
 STEP = 50_000
 """Messages in one transaction."""
 LAST = "0" * 12 + "Z"
@@ -34,9 +37,9 @@ _MESSAGE = (
 _CELL = f"""
 WITH filled AS (
     INSERT INTO message ({_MESSAGE}, digest, weight, content, chunks)
-    SELECT upper(lpad(to_hex(i), 26, '0')), 'sender' || i %% 5000 || '@example.org', %(now)s - 3600, 512, false,
+    SELECT upper(lpad(to_hex(i), 26, '0')), 'sender' || i %% 5000 || '@example.org', %(now)s - 3600, {OCTETS}, false,
         false, 'login' || i %% 5000, 'bench.invalid', 'filled', false, false, '', '', 0, 0, '', 0, false, false,
-        decode(md5(i::text), 'hex'), 512, decode(repeat(md5(i::text), 32), 'hex'), 0
+        decode(md5(i::text), 'hex'), {OCTETS}, decode(left(repeat(md5(i::text), 32), {2 * OCTETS}), 'hex'), 0
     FROM generate_series(%(first)s::int8, %(last)s::int8) AS s(i)
 )
 INSERT INTO recipient (queue_id, key, forward_path, domain, priority, state, due_at, notify, original_recipient)
@@ -50,13 +53,14 @@ _EMBEDDED = (
     f"""
 INSERT INTO message (number, {_MESSAGE})
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
-SELECT i, printf('%026X', i), 'sender' || i % 5000 || '@example.org', :now - 3600, 512, 0, 0,
+SELECT i, printf('%026X', i), 'sender' || i % 5000 || '@example.org', :now - 3600, {OCTETS}, 0, 0,
     'login' || i % 5000, 'bench.invalid', 'filled', 0, 0, '', '', 0, 0, '', 0, 0, 0 FROM n
 """,  # noqa: S608  # as above
-    """
+    f"""
 INSERT INTO content (number, octets)
-WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last) SELECT i, randomblob(512) FROM n
-""",
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
+SELECT i, randomblob({OCTETS}) FROM n
+""",  # noqa: S608  # as above
     f"""
 INSERT INTO recipient (number, key, forward_path, domain, priority, state, due_at)
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last),

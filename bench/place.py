@@ -88,7 +88,7 @@ class Place:
     def configuration(self, database: Database) -> str:
         """The tables of pillarbox.toml for a queue there."""
         secret = self.folder / f"{database.name}.password"
-        parts = conninfo_to_dict(database.dsn)
+        parts: dict[str, Any] = conninfo_to_dict(database.dsn)
         secret.touch(mode=0o600)
         secret.write_text(str(parts.pop("password")))
         dsn = make_conninfo(**parts)
