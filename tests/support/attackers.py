@@ -183,6 +183,10 @@ ATTACKS: dict[str, Client] = {
 }
 
 
+WAITING = ("connections that never speak", "one octet a minute", "half-open TLS handshakes")
+"""Attacks that do nothing but be many."""
+
+
 @asynccontextmanager
 async def attacking(client: Client, target: Target, clients: int) -> AsyncIterator[Attack]:
     """So many clients attack until the context is left. Guessing keeps to GUESSES_A_SECOND in all."""

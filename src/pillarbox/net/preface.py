@@ -57,34 +57,30 @@ class Porter:
         self,
         loop: asyncio.AbstractEventLoop,
         proxies: Proxies,
-        arrive: Callable[[socket.socket, Origin | None], None],
+        arrive: Callable[[socket.socket, str, Origin | None], None],
     ) -> None:
         self._loop = loop
         self._proxies = proxies
         self._arrive = arrive
         self._waiting = 0
 
-    def take(self, sock: socket.socket) -> None:
+    def take(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         """A connection that was just accepted, non-blocking; ours from now on."""
-        try:
-            name = sock.getpeername()
-        except OSError:  # gone already
-            sock.close()
-            return
-        if not self._proxies.listed(name[0]):
-            self._arrive(sock, None)
+        if not self._proxies.listed(peer[0]):
+            self._arrive(sock, peer[0], None)
         elif self._waiting >= WAITING_CEILING:
             sock.close()
-            self._proxies.on_refused(name[0], "too many connections without a PROXY header")
+            self._proxies.on_refused(peer[0], "too many connections without a PROXY header")
         else:
             self._waiting += 1
-            _Reading(self, sock, (name[0], name[1]))
+            _Reading(self, sock, peer)
 
     def done(self, sock: socket.socket, proxy: tuple[str, int], source: tuple[str, int] | None) -> None:
         """A header was read."""
         self._waiting -= 1
         named = source is not None and _plain(source[0]) != _plain(proxy[0])
-        self._arrive(sock, Origin(source or proxy, proxy[0], named))
+        origin = Origin(source or proxy, proxy[0], named)
+        self._arrive(sock, origin.peer[0], origin)
 
     def failed(self, proxy: str, reason: str) -> None:
         """A connection is closed; an empty ``reason``: it left without a word, as health checks do."""

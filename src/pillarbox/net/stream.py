@@ -460,14 +460,16 @@ async def listen(
     hold: bool,
     switches: bool,
     proxies: Proxies | None = None,
+    porch: transports.Porch = lambda _peer, _sock, go: go(),
 ) -> transports.Listening:
     """Accepts on a bound socket; ``on_stream`` gets each new stream, and owns it.
 
     ``connection`` makes each one's protocol state; ``hold``: read nothing until shake_hands (implicit TLS);
-    ``switches``: the TLS contexts to come pick their certificate by name; ``proxies``: who must send a PROXY header.
+    ``switches``: the TLS contexts to come pick their certificate by name; ``proxies``: who must send a PROXY header;
+    ``porch``: where a connection waits before it is made a stream.
     """
 
     def make(origin: Origin | None) -> SmtpStream:
         return SmtpStream(connection(), on_made=on_stream, hold=hold, origin=origin)
 
-    return await transports.listen(sock, make, hold=hold, switches=switches, proxies=proxies)
+    return await transports.listen(sock, make, hold=hold, switches=switches, proxies=proxies, porch=porch)

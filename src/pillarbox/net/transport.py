@@ -13,8 +13,9 @@ before the session asked for its handshake would then be taken for clear text, a
 So where certificates are switched and TLS comes first (``hold``), connections are accepted here: the protocol gets
 the bare socket as a ``Doorstep``, which reads nothing, and ``start_tls`` makes the loop's transport of it.
 
-Where load balancers are listed, connections are accepted here too: the PROXY header is read off the socket
-(preface.py) before a transport, a Doorstep or TLS is made of it.
+Connections are accepted here, a few at a time. Where load balancers are listed, the PROXY header is read off the
+socket (preface.py) before a transport, a Doorstep or TLS is made of it; and before that the ``porch`` is asked, where
+a flood waits as bare sockets.
 
 MUST NOT IMPORT anything of ours but preface.
 """
@@ -55,6 +56,11 @@ class Listening(Protocol):
         ...
 
 
+Porch = Callable[[str, socket.socket, Callable[[], None]], None]
+"""Where a connection waits before anything is made of it: called with the peer's address (behind a load balancer that
+of the origin), the socket, and what goes on with it; calls that now or later, or closes the socket."""
+
+
 async def listen(
     sock: socket.socket,
     factory: Callable[[Origin | None], asyncio.Protocol],
@@ -62,18 +68,15 @@ async def listen(
     hold: bool,
     switches: bool,
     proxies: Proxies | None = None,
+    porch: Porch = lambda _peer, _sock, go: go(),
 ) -> Listening:
     """Accepts plain connections on a bound stream socket. ``hold``: nothing is read before start_tls; ``proxies``:
-    who must send a PROXY header, whose origin the factory is given."""
+    who must send a PROXY header, whose origin the factory is given; ``porch``: see Porch."""
     loop = asyncio.get_running_loop()
+    arrivals = _Arrivals(loop, factory, hold=hold, switches=switches, porch=porch)
     if proxies is not None:
-        arrivals = _Arrivals(loop, factory, hold=hold, switches=switches)
         return _Doorkeeper(loop, sock, Porter(loop, proxies, arrivals.take).take)
-    if switches and hold:
-        return _Doorkeeper(loop, sock, lambda sock: _put_on_doorstep(loop, sock, factory(None)))
-    if switches:
-        return await loop.create_server(lambda: factory(None), sock=sock, backlog=BACKLOG)
-    return await aiofastnet.create_server(loop, lambda: factory(None), sock=sock, backlog=BACKLOG)
+    return _Doorkeeper(loop, sock, lambda sock, peer: arrivals.take(sock, peer[0], None))
 
 
 async def open_connection(
@@ -210,15 +213,20 @@ class _Arrivals:
         *,
         hold: bool,
         switches: bool,
+        porch: Porch,
     ) -> None:
         self._loop = loop
+        self._porch = porch
         self._factory = factory
         self._hold = hold
         self._switches = switches
         self._making: set[asyncio.Task[Any]] = set()
 
-    def take(self, sock: socket.socket, origin: Origin | None) -> None:
+    def take(self, sock: socket.socket, peer: str, origin: Origin | None) -> None:
         """The socket is ours; it ends as a transport or closed."""
+        self._porch(peer, sock, lambda: self._let_in(sock, origin))
+
+    def _let_in(self, sock: socket.socket, origin: Origin | None) -> None:
         if self._switches and self._hold:
             _put_on_doorstep(self._loop, sock, self._factory(origin))
             return
@@ -245,6 +253,8 @@ def _name_of(ask: Callable[[], Any]) -> Any:
 
 
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_AT_ONCE = 4
+"""Connections that are accepted before the loop turns to what else there is."""
 _PAUSE = 1.0
 """Seconds without accepting when there are no descriptors left (as asyncio does)."""
 
@@ -253,7 +263,10 @@ class _Doorkeeper:
     """Accepts, and hands each connection's socket on; it is its taker's."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[socket.socket], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        take: Callable[[socket.socket, tuple[str, int]], None],
     ) -> None:
         sock.setblocking(False)
         sock.listen(BACKLOG)
@@ -269,9 +282,9 @@ class _Doorkeeper:
         self._loop.add_reader(self._sock, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(BACKLOG):
+        for _ in range(_AT_ONCE):  # the others have something to say meanwhile
             try:
-                sock, _ = self._sock.accept()
+                sock, peer = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -281,7 +294,7 @@ class _Doorkeeper:
                 self._again = self._loop.call_later(_PAUSE, self._watch)
                 return
             sock.setblocking(False)
-            self._take(sock)
+            self._take(sock, (peer[0], peer[1]))
 
     def close(self) -> None:
         if self._closed:

@@ -25,7 +25,7 @@ from pillarbox.net.stream import SmtpStream
 from pillarbox.net.transport import Listening
 from pillarbox.smtp.connection import Connection, Role
 from pillarbox.smtp.reply import Reply
-from pillarbox.submission import replies
+from pillarbox.submission import porch, replies
 from pillarbox.submission.admission import Admission
 from pillarbox.submission.session import Session
 from pillarbox.submission.settings import Address, in_networks
@@ -45,7 +45,12 @@ class Submission:
 
     def __init__(self, services: Services, *, ceiling: int | None = None) -> None:
         self._services = services
-        self._admission = Admission[Session](ceiling, self._cut)
+        waiting = porch.MOST if ceiling is None else min(porch.MOST, ceiling // 4)
+        self._admission = Admission[Session](None if ceiling is None else ceiling - waiting, self._cut)
+        guard = services.guard
+        self.porch = porch.Porch(
+            self._admission.strangers_turns, lambda peer: guard.known(peer, services.now()), waiting
+        )
         self._plans: Mapping[Address, Plan] = {}
         self._listeners: dict[Address, _Listener] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
@@ -209,6 +214,7 @@ class _Listener:
             hold=plan.implicit_tls,
             switches=plan.switches,
             proxies=proxies if plan.proxied else None,
+            porch=submission.porch.come,
         )
 
     async def stop(self) -> None:

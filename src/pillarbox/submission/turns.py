@@ -17,6 +17,7 @@ Knows nothing of sockets, sites or replies; a waiter may be cancelled at any tim
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from pillarbox.telemetry.counters import counter
 
@@ -30,11 +31,15 @@ HANDSHAKE = 0.0018
 COMMAND = 0.00006
 """One command and its reply."""
 
+CONNECTION = 0.0008
+"""A connection, until it is greeted or a handshake may begin, and its end."""
+
 _BURST = 0.005
 """Seconds of unspent time that are kept."""
 
 
-_Step = tuple[float, "asyncio.Future[None]"]
+Step = tuple[float, Callable[[], object]]
+"""What it costs, and what is called when it is its turn."""
 
 
 class Turns:
@@ -46,26 +51,36 @@ class Turns:
         self._share = share
         self._spent_until = 0.0
         self._over = False
-        self._lines: OrderedDict[str, deque[_Step]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[Step]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, key: str, cost: float) -> None:
         """Returns when a step of ``cost`` seconds may be done for ``key``."""
         loop = asyncio.get_running_loop()
-        if self._over or (not self._lines and self._spend(cost, loop.time())):
+        if self.spend(cost):
             return
+        turn: asyncio.Future[None] = loop.create_future()
+        step = self.queue(key, cost, lambda: None if turn.done() else turn.set_result(None))
+        try:
+            await turn
+        finally:
+            self.forget(key, step)
+
+    def spend(self, cost: float) -> bool:
+        """Whether a step may be done at once, and nobody waits for one; if so it is paid for."""
+        return self._over or (not self._lines and self._spend(cost, asyncio.get_running_loop().time()))
+
+    def queue(self, key: str, cost: float, begin: Callable[[], object]) -> Step:
+        """Calls ``begin`` when it is the turn of a step that spend() had no time for; forget() it to take it back."""
         WAITED.add()
-        step: _Step = (cost, loop.create_future())
+        step: Step = (cost, begin)
         self._lines.setdefault(key, deque()).append(step)
         self._lines.move_to_end(key)
-        self._wake_later(loop)
-        try:
-            await step[1]
-        finally:
-            self._forget(key, step)
+        self._wake_later(asyncio.get_running_loop())
+        return step
 
-    def _forget(self, key: str, step: _Step) -> None:
-        """One that was cancelled leaves its line at once: a flood of those who come and go must leave nothing."""
+    def forget(self, key: str, step: Step) -> None:
+        """It leaves its line at once, if it is there: a flood of those who come and go must leave nothing."""
         line = self._lines.get(key)
         if line is not None and step in line:
             line.remove(step)
@@ -77,9 +92,8 @@ class Turns:
         self._over = True
         lines, self._lines = self._lines, OrderedDict()
         for line in lines.values():
-            for _, turn in line:
-                if not turn.done():
-                    turn.set_result(None)
+            for _, begin in line:
+                begin()
 
     def _spend(self, cost: float, now: float) -> bool:
         if self._spent_until > now:
@@ -98,7 +112,7 @@ class Turns:
         while self._lines:
             key = next(reversed(self._lines))
             line = self._lines[key]
-            cost, turn = line[0]
+            cost, begin = line[0]
             if not self._spend(cost, now):
                 self._wake_later(loop)
                 return
@@ -107,5 +121,4 @@ class Turns:
                 self._lines.move_to_end(key, last=False)  # behind the others
             else:
                 del self._lines[key]
-            if not turn.done():
-                turn.set_result(None)
+            begin()
