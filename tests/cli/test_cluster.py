@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.cli.conftest import Run
+from tests.support.cell_users import create_owned
 from tests.support.postgres import Postgres, running_postgres
 
 CONFIG = """
@@ -120,3 +121,61 @@ def test_a_cell_that_is_not_there_and_a_file_without_one(run: Run, tmp_path: Pat
     assert "ERROR   as keeper: " in gone.out
     assert "Is the server running" in gone.out
     assert "the spool is embedded" in run("cluster", "check", "-c", site).err
+
+
+def test_init_makes_a_user_for_each_role_with_the_password_of_its_file(
+    run: Run, tmp_path: Path, node: Postgres
+) -> None:
+    cell = create_owned(node)
+    path = write(tmp_path, cell.dsn, more=f'password_file = "{tmp_path}/pg-{{role}}"')
+    for role in ("owner", "submission", "delivery", "keeper"):
+        (tmp_path / f"pg-{role}").write_text(f"sesame of {role}\n")
+    done = run("cluster", "init", "-c", path)
+    assert done.code == 0
+    assert done.err.count("(made)") == 3
+    assert "sesame" not in done.out + done.err + node.log_path.read_text(errors="replace")
+    by_password = cell.dsn.replace(f"host={node.folder}", "host=127.0.0.1")
+    path = write(tmp_path, by_password, more=f'password_file = "{tmp_path}/pg-{{role}}"')
+    assert run("cluster", "check", "-c", path).code == 0
+    assert "cell a" in run("check", "--no-ports", "-c", path).out
+    (tmp_path / "pg-submission").write_text("another\n")
+    refused = run("cluster", "check", "-c", path)
+    assert refused.code == 1
+    assert "as submission" in refused.out
+    assert "psql's \\password sets it" in refused.out
+    assert "as keeper" not in refused.out
+
+
+def test_a_right_that_a_user_lacks_is_named_with_the_command_that_gives_it(
+    run: Run, tmp_path: Path, node: Postgres
+) -> None:
+    cell = create_owned(node)
+    path = write(tmp_path, cell.dsn)
+    assert run("cluster", "init", "-c", path).code == 0
+    user = psycopg.conninfo.conninfo_to_dict(cell.of("submission").dsn)["user"]
+    with psycopg.connect(cell.of("owner").dsn) as connection:
+        connection.execute(f'REVOKE INSERT ON pillarbox.recipient FROM "{user}"'.encode())
+    lacking = run("cluster", "check", "-c", path)
+    assert lacking.code == 1
+    assert "lacks rights: INSERT on recipient; `pillarbox cluster upgrade`" in lacking.out
+    assert run("cluster", "upgrade", "-c", path).code == 0
+    assert run("cluster", "check", "-c", path).code == 0
+
+
+def test_a_password_on_the_command_line_is_refused_and_a_missing_user_told_to_who_may_make_it(
+    run: Run, tmp_path: Path, node: Postgres
+) -> None:
+    cell = create_owned(node)
+    path = write(tmp_path, cell.dsn)
+    refused = run("cluster", "init", "--admin-dsn", "user=postgres password=sesame", "-c", path)
+    assert refused.code == 1
+    assert "--admin-password-file" in refused.err
+    assert "sesame" not in refused.err
+    owner = psycopg.conninfo.conninfo_to_dict(cell.of("owner").dsn)["user"]
+    with psycopg.connect(node.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(f'ALTER ROLE "{owner}" NOCREATEROLE'.encode())
+    told = run("cluster", "init", "-c", path)
+    assert told.code == 1
+    assert '_submission" LOGIN;' in told.err
+    assert run("cluster", "init", "--admin-dsn", "user=postgres", "-c", path).code == 0
+    assert run("cluster", "upgrade", "-c", path).code == 0  # what the superuser made is the owner's

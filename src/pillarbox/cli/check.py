@@ -11,13 +11,17 @@ from pillarbox.cli.output import count, mark, remark, say, say_error, say_json
 from pillarbox.cli.probe import make_probe
 from pillarbox.config import ConfigError, Settings, check_files
 from pillarbox.config import load as load_settings
+from pillarbox.console.cells import look_at
 from pillarbox.console.operations import User
 from pillarbox.directory.preparation import login_key
 from pillarbox.doctor.relay import walk
 from pillarbox.doctor.report import Finding, Severity, as_data, worst
+from pillarbox.spool.settings import CellsSettings
 from pillarbox.submission.settings import SiteSettings
 
 _PATIENCE = 2.0
+_CELL_PATIENCE = 10.0
+"""Seconds for a cell, each of its users and hosts."""
 
 
 def register(app: Typer) -> None:
@@ -45,6 +49,7 @@ def check(
         ),
     ] = None,
     ports: Annotated[bool, Option(help="Try whether the ports are free.")] = True,
+    cells: Annotated[bool, Option(help="Ask the cells of a cluster.")] = True,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -64,6 +69,8 @@ def check(
     findings += check_files(settings, ports=ports and not running)
     if running:
         findings += run(_look_at_what_waits_for_a_restart(settings))
+    if cells and isinstance(settings.spool, CellsSettings):
+        findings += [one for look in run(look_at(settings.spool, patience=_CELL_PATIENCE)) for one in look.findings]
     findings += run(_look_at_accounts(settings, running=running))
     if relay is not None:
         findings += run(_walk(settings, relay, sender, recipient))
@@ -72,12 +79,12 @@ def check(
     _print(findings, as_json)
 
 
-def _announces_scram(settings: Settings) -> bool:
-    return any(
-        "SCRAM-SHA-256" in site.mechanisms_of(implicit_tls=implicit)
+def _announcing_scram(settings: Settings) -> list[SiteSettings]:
+    return [
+        site
         for site in settings.sites
-        for implicit in (False, True)
-    )
+        if any("SCRAM-SHA-256" in site.mechanisms_of(implicit_tls=implicit) for implicit in (False, True))
+    ]
 
 
 async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]:
@@ -94,7 +101,7 @@ async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]
 
 async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Finding]:
     """What the settings want of the accounts; without a daemon its files are asked, if there are any yet."""
-    scram = _announces_scram(settings)
+    scram = _announcing_scram(settings)
     legacy = [site for site in settings.sites if site.legacy is not None]
     if not scram and not legacy:
         return []
@@ -105,7 +112,7 @@ async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Findin
             users = await verbs.list_users()
     except CommandError as error:
         return [Finding(Severity.NOTE, "accounts", f"they could not be asked: {error.lines[0]}")]
-    found = [_secrets(users)] if scram else []
+    found = [_secrets(site, users) for site in scram]
     return found + [finding for site in legacy for finding in _devices(site, users)]
 
 
@@ -128,17 +135,24 @@ def _devices(site: SiteSettings, users: Sequence[User]) -> Iterator[Finding]:
         )
 
 
-def _secrets(users: Sequence[User]) -> Finding:
-    """Whether SCRAM-SHA-256 is offered: it is, once every account has a secret."""
-    missing = sum(not user.scram for user in users)
+def _secrets(site: SiteSettings, users: Sequence[User]) -> Finding:
+    """Whether SCRAM-SHA-256 is offered at a site: it is, once every account that may sign in there has a secret."""
+    counted = [user for user in users if not user.disabled and _is_home_of(site, login_key(user.login))]
+    missing = sum(not user.scram for user in counted)
+    subject = f"site {site.name}"
     if not missing:
-        return Finding(Severity.OK, "SCRAM-SHA-256", "every account has a secret")
+        return Finding(Severity.OK, subject, "SCRAM-SHA-256: every account that may sign in here has a secret")
     return Finding(
         Severity.WARNING,
-        "SCRAM-SHA-256",
-        f"it is not offered: {missing} of {len(users)} accounts have no secret",
+        subject,
+        f"SCRAM-SHA-256 is not offered: {missing} of {len(counted)} accounts have no secret",
         "see `pillarbox user list --no-scram`; each gets one with its next password",
     )
+
+
+def _is_home_of(site: SiteSettings, key: str) -> bool:
+    """As submission.site has it."""
+    return key not in site.foreign_logins if site.legacy is None else key in site.legacy.logins
 
 
 async def _walk(settings: Settings, relay: str, sender: str | None, recipient: str | None) -> list[Finding]:

@@ -29,12 +29,19 @@ from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
-from pillarbox.spool.settings import CellsSettings, EmbeddedSettings
+from pillarbox.spool.settings import CellsSettings, EmbeddedSettings, Role
 from pillarbox.submission.settings import Address, SiteSettings
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
 _UNIT = "pillarbox-submission.service"
 _DEFAULT_FREE = (1 << 30, 0.05)
+
+_CELL_ROLES: tuple[tuple[str, Role], ...] = (
+    ("submission", "submission"),
+    ("delivery", "delivery"),
+    ("spool", "keeper"),
+)
+"""As whom each process asks a cell."""
 
 User = pwd.struct_passwd | None
 """With whose eyes files are looked at; None: with our own."""
@@ -196,14 +203,15 @@ def _cells(settings: Settings) -> Iterator[Finding]:
             blocks=True,
         )
     for cell in settings.spool.cells:
-        if cell.password_file is not None:
-            subject, found = f"cell {cell.name}", list[Finding]()
-            for role in ("submission", "delivery", "spool"):
-                user = server_user(settings.server, role)
-                found += _closed_to(user, subject, ("password_file", cell.password_file))
-            read_file(subject, "password_file", cell.password_file, found, "write the password into it")
-            yield from dict.fromkeys(found)
-            yield from _secrecy(subject, "password_file", cell.password_file)
+        found: list[Finding] = []
+        for process, role in _CELL_ROLES:
+            path = cell.of(role).password_file
+            if path is not None:
+                subject = f"cell {cell.name}"
+                found += _closed_to(server_user(settings.server, process), subject, ("password_file", path))
+                read_file(subject, "password_file", path, found, "write the password into it")
+                found += _secrecy(subject, "password_file", path)
+        yield from dict.fromkeys(found)
 
 
 def _catch_all(settings: Settings) -> Iterator[Finding]:
