@@ -10,7 +10,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 MAKEFILE = (ROOT / "Makefile").read_text()
 WORDS = {
     *("setup", "demo", "serve", "fmt", "check", "test", "scenarios", "interop", "interop-all", "fuzz", "cov"),
-    *("bench", "docs", "build", "chaos", "clean"),
+    *("bench", "docs", "build", "chaos", "clean", "cov-pure", "attacks", "cluster-test"),
 }
 
 

@@ -211,25 +211,27 @@ def test_no_content_is_read_in_the_clear_after_tls_ended(server: RunningDaemon, 
 
 
 HEADERS = {
-    "a hundred thousand addresses": b"To: " + b"a@b,\r\n " * 20_000 + b"c@d\r\n",
-    "one long line": b"To: " + b"x" * 60_000 + b"\r\n",
-    "more than the ceiling": b"X: y\r\n" * 100_000,
-    "deep MIME": b"".join(
-        b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(5_000)
+    "a hundred thousand addresses": (b"To: " + b"a@b,\r\n " * 20_000 + b"c@d\r\n", "250"),
+    "one long line": (b"To: " + b"x" * 60_000 + b"\r\n", "250"),
+    "more than the ceiling": (b"X: y\r\n" * 100_000, "554"),
+    "deep MIME": (
+        b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(5_000)),
+        "250",
     ),
-    "deep comments": b"From: ada@example.org " + b"(" * 30_000 + b"\r\n",
+    "deep comments": (b"From: ada@example.org " + b"(" * 30_000 + b"\r\n", "550"),
 }
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_header_made_to_cost_much_is_answered(server: RunningDaemon, password: str, name: str) -> None:
-    """CVE-2024-23184, CVE-2024-23185 (large headers), CVE-2020-12100 (nested MIME parts) of Dovecot."""
+def test_a_header_made_to_cost_much_is_judged_by_its_size_and_senders_alone(
+    server: RunningDaemon, password: str, name: str
+) -> None:
+    """CVE-2024-23184, CVE-2024-23185 (large headers), CVE-2020-12100 (nested MIME parts) of Dovecot. What reading one
+    costs: tests/message/test_hostile_headers.py."""
+    header, code = HEADERS[name]
+    origin = b"" if header.startswith(b"From:") else b"From: ada@example.org\r\n"
     with signed_in(server, password) as talk:
-        assert talk.transaction(b"From: ada@example.org\r\n" + HEADERS[name] + b"\r\nHello\r\n")[:3] in {
-            "250",
-            "554",
-            "550",
-        }
+        assert talk.transaction(origin + header + b"\r\nHello\r\n")[:3] == code
         assert talk.transaction(MESSAGE).startswith("250")
 
 

@@ -27,9 +27,10 @@ async def test_every_parameter_reaches_the_envelope(tmp_path: Path) -> None:
         await client.command("RCPT TO:<b@example.net> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bob+2Bx@example.org", 250)
         await client.command("RCPT TO:<c@example.net>", 250)
         await client.command("DATA", 354)
-        client.say(MESSAGE + b".\r\n")
+        client.say("From: anna@example.org\r\nSubject: \u00fc\r\n\r\n\u00e4\r\n.\r\n".encode())
         await client.expect(250)
     ((envelope, _),) = server.intake.committed
+    assert (envelope.eight_bit, envelope.smtputf8) == (True, True)
     assert (envelope.ret, envelope.envid) == ("HDRS", "QQ+1")
     assert envelope.notify == ("SUCCESS,DELAY", "")
     assert envelope.original_recipients == ("rfc822;bob+x@example.org", "")
