@@ -8,6 +8,12 @@ STAMP := .venv/.installed-from
 # what tests, checks and formatting look at
 CODE := src tests tools $(wildcard bench demo)
 PYTEST := $(BIN)/python -m pytest
+# How long make cluster goes on killing, in seconds, and make chaos-cluster, in minutes. Not from the environment: bash
+# exports a SECONDS of its own
+ifneq ($(origin SECONDS),command line)
+SECONDS := 120
+endif
+MINUTES ?= 30
 # Extra arguments for pytest: make test ARGS="-k reply -x"
 ARGS ?=
 # How long each target of make fuzz runs
@@ -18,7 +24,7 @@ MAYBE_EMPTY := || { status=$$?; [ $$status = 5 ]; }
 COMPILE := PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
-.PHONY: help setup demo serve fmt check test scenarios interop interop-all cluster-test fuzz cov cov-pure bench docs build chaos attacks lock clean
+.PHONY: help setup demo serve fmt check test scenarios interop interop-all cluster-test cluster fuzz cov cov-pure bench docs build chaos chaos-cluster attacks lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +73,10 @@ cluster-test: setup  ## a cell of PostgreSQL under Patroni with etcd, and what m
 	tests/cluster/install >/dev/null
 	$(PYTEST) tests/cluster -m "not heavy" $(ARGS)
 
+cluster: setup  ## a cluster on this machine: load, a kill -9 every few seconds, a live table (SECONDS=120)
+	tests/cluster/install >/dev/null
+	@$(BIN)/python -m tests.cluster.show --seconds $(SECONDS) $(ARGS)
+
 fuzz: setup  ## Atheris over smtp, sasl and message (FUZZ_SECONDS each), then hypothesis, longer than in the tests
 	tools/retry $(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.lock
 	for target in smtp sasl message; do $(BIN)/python tests/fuzz/atheris_run.py $$target --seconds $(FUZZ_SECONDS); done
@@ -105,6 +115,10 @@ build: setup  ## the wheel, and a try of that wheel in a fresh virtual environme
 
 chaos: setup  ## kill -9 under load, again and again: long; writes docs/reports/chaos.md
 	$(BIN)/python tools/report.py docs/reports/chaos.md "Chaos" tests/scenarios -m chaos --timeout=3600 $(ARGS)
+
+chaos-cluster: setup  ## every fault on a whole cluster under load (MINUTES=30); writes docs/reports/chaos-cluster.md
+	tests/cluster/install >/dev/null
+	$(BIN)/python -m tests.cluster.chaos --minutes $(MINUTES) $(ARGS)
 
 attacks: setup  ## what an honest user notices of each attack; wants a quiet machine; writes docs/reports/attacks.md
 	$(BIN)/python -m tests.scenarios.attacks --page docs/reports/attacks.md $(ARGS)

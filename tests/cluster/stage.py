@@ -1,0 +1,219 @@
+"""The whole product on one machine: a cell of three, two submission and two delivery machines, load and a next hop.
+
+    async with staged(rate=25, say=print) as stage:
+        await asyncio.to_thread(some_fault, stage)
+        await stage.healthy()
+        balance = await stage.settle()
+    balance.lost                                    # must be 0
+
+Everything is below one scratch folder and on loopback; all that was started is ended by its id, however it ends.
+
+ERRORS
+    AssertionError: something did not start or become well in time; with the ends of the logs.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tests.cluster.load import LOGIN, Books, Load
+from tests.cluster.machine import Machine
+from tests.support.cell import Cell
+from tests.support.certs import Authority
+from tests.support.link import Link
+from tests.support.ports import steady_ports
+from tests.support.postgres import scratch_folder
+
+Say = Callable[[str], None]
+
+OWNER, DATABASE = "pillarbox", "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How it adds up: accepted = delivered + bounced + queued + lost."""
+
+    accepted: int
+    delivered: int
+    bounced: int
+    queued: int
+    lost: int
+    doubles: Counter[str]
+    bounced_twice: int
+
+
+@dataclass
+class Stage:
+    """What is going on; made by ``staged``."""
+
+    cell: Cell
+    machines: list[Machine]
+    load: Load
+    say: Say
+    queue: int = 0
+    """Messages in the cell, as of a moment ago."""
+    hurry: threading.Event = field(default_factory=threading.Event)
+    """Set: faults do not wait any more, they repair and return."""
+
+    @property
+    def books(self) -> Books:
+        """What clients and the next hop have seen."""
+        return self.load.books
+
+    def submission(self) -> list[Machine]:
+        """The machines that take mail."""
+        return [machine for machine in self.machines if "submission" in machine.roles]
+
+    def delivery(self) -> list[Machine]:
+        """The machines that relay it."""
+        return [machine for machine in self.machines if "delivery" in machine.roles]
+
+    async def tend(self) -> None:
+        """A service manager for all machines, for ever."""
+        while True:
+            for machine in self.machines:
+                for news in await asyncio.to_thread(machine.tend):
+                    self.say(news)
+            self.queue = len(self.books.outstanding())
+            await asyncio.sleep(0.25)
+
+    async def healthy(self, timeout: float = 150.0) -> None:
+        """Until three nodes are in the quorum, every process is there, each machine's part is done again: mail is
+        accepted and delivered. Raises AssertionError."""
+        began = time.monotonic()
+        await asyncio.to_thread(self.cell.wait_for_members, 3, timeout=timeout)
+        accepted, delivered = len(self.books.accepted), self.books.delivered
+        while not (
+            all(machine.well() for machine in self.machines)
+            and len(self.books.accepted) >= accepted + 20
+            and self.books.delivered >= delivered + 20
+        ):
+            assert time.monotonic() - began < timeout, f"not well after {timeout:.0f} s\n{self.tail()}"
+            await asyncio.sleep(0.2)
+
+    async def settle(self, timeout: float = 120.0) -> Balance:
+        """Ends the load, waits until all is delivered, and adds up."""
+        await self.load.stop(30.0)
+        began = time.monotonic()
+        while self.books.outstanding() and time.monotonic() - began < timeout:  # noqa: ASYNC110  # the hop sets no event
+            await asyncio.sleep(0.2)
+        left = self.books.outstanding()
+        queued = set(await asyncio.to_thread(self._queued)) if left else set()
+        left = self.books.outstanding()  # once more: what left the queue meanwhile has arrived by now
+        if left - queued:
+            await asyncio.sleep(2.0)
+            left = self.books.outstanding()
+        accepted, bounces = self.books.accepted.keys(), self.books.bounces
+        bounced = accepted & bounces.keys()
+        return Balance(
+            accepted=len(accepted),
+            delivered=len((accepted & self.books.there) - bounced),
+            bounced=len(bounced),
+            queued=len(left & queued),
+            lost=len(left - queued),
+            doubles=self.books.doubles(),
+            bounced_twice=sum(times - 1 for queue_id, times in bounces.items() if queue_id in accepted),
+        )
+
+    def _queued(self) -> list[str]:
+        last = AssertionError("no machine")
+        for machine in self.machines:
+            try:
+                return machine.queued()
+            except AssertionError as error:
+                last = error
+        raise last
+
+    def tail(self) -> str:
+        """The ends of all logs."""
+        return "\n".join((*(machine.tail() for machine in self.machines), self.cell.tail()))
+
+
+def _machine(
+    name: str, roles: tuple[str, ...], number: int, folder: Path, cell: Cell, authority: Authority, relay: int
+) -> Machine:
+    """With a link of its own to every node of the cell."""
+    fronts = steady_ports(len(cell.nodes))
+    link = Link(list(zip(fronts, [node.ports.client_front for node in cell.nodes], strict=True)))
+    said = conninfo_to_dict(make_conninfo(cell.dsn(OWNER, DATABASE), port=",".join(map(str, fronts))))
+    dsn = make_conninfo(**{key: str(value) for key, value in said.items() if key != "password"})
+    secret = folder / f"{name}.password"
+    secret.touch(mode=0o600)
+    secret.write_text(cell.passwords[OWNER] + "\n")
+    return Machine(
+        name,
+        ("control", "spool", *roles),
+        folder / name,
+        f"127.0.0.{10 + number}",
+        steady_ports(1)[0],
+        link,
+        authority.issue("mail.example.org", "localhost"),
+        f'name = "a"\ndsn = "{dsn}"\npassword_file = "{secret}"',
+        relay,
+    )
+
+
+def _prepare(cell: Cell, machines: list[Machine], password: str, say: Say) -> None:
+    """Tables, accounts, and all processes started."""
+    with psycopg.connect(cell.dsn(), autocommit=True) as connection:
+        connection.execute(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(OWNER)))
+    for machine in machines:
+        machine.link.start()
+    say("pillarbox cluster init")
+    machines[0].command("cluster", "init")
+    for machine in machines:
+        if "submission" in machine.roles:
+            machine.user(LOGIN, password)
+    say("pillarbox serve: " + ", ".join(machine.name for machine in machines))
+    for machine in machines:
+        machine.start()
+
+
+@contextlib.asynccontextmanager
+async def staged(*, rate: float = 25.0, clients: int = 8, say: Say) -> AsyncIterator[Stage]:
+    """All of it, with load on it and well; ended and removed afterwards."""
+    folder = scratch_folder("cluster-")
+    (folder / "ca").mkdir()
+    authority = Authority(folder / "ca")
+    password = secrets.token_urlsafe(12)
+    place = folder / "c"
+    place.mkdir()
+    place.chmod(0o755)
+    folder.chmod(0o755)
+    cell = Cell(place, authority)
+    machines: list[Machine] = []
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(cell.end)
+        say("three nodes: etcd, Patroni, PostgreSQL")
+        await asyncio.to_thread(cell.start)
+        await asyncio.to_thread(cell.create_database, DATABASE, OWNER)
+        load = await stack.enter_async_context(Load((), authority.ca, password, rate=rate, clients=clients))
+        for number, (name, role) in enumerate(
+            (("sub1", "submission"), ("sub2", "submission"), ("del1", "delivery"), ("del2", "delivery")), 1
+        ):
+            machine = _machine(name, (role,), number, folder, cell, authority, load.hop.port)
+            stack.callback(machine.end)
+            machines.append(machine)
+        stage = Stage(cell, machines, load, say)
+        load.addresses = [(machine.host, machine.port) for machine in stage.submission()]
+        await asyncio.to_thread(_prepare, cell, machines, password, say)
+        tending = asyncio.create_task(stage.tend())
+        stack.push_async_callback(_cancelled, tending)
+        load.begin()
+        await stage.healthy()
+        yield stage
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
