@@ -321,6 +321,30 @@ class Ledger(Protocol):
     async def depth(self, now: float) -> Depth: ...
 
 
+class RestoringWriter(Protocol):
+    """Brings one whole message back: its content in chunks, then the rest."""
+
+    async def write(self, octets: bytes) -> None:
+        """Raises Unavailable, Full."""
+        ...
+
+    async def restore(self, message: QueuedMessage) -> bool:
+        """Makes content, envelope and recipients durable, these in the states that they have here; who is not among
+        them is done. False when the message is there already, which then stays as it is. Raises Unavailable, Full,
+        QueueIdTaken; ValueError: nobody waits for it."""
+        ...
+
+    async def abandon(self) -> None:
+        """Forgets what was written. Never raises."""
+        ...
+
+
+class Restorer(Protocol):
+    """What a restoration may do: add messages that were in a spool before."""
+
+    def writer(self, queue_id: str) -> RestoringWriter: ...
+
+
 class Spool(Intake, Outbox, Ledger, Protocol):
     """All of it."""
 
