@@ -15,10 +15,11 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.talk import Talk
 
 from pillarbox.console.operations import Filter, Operations
+from pillarbox.console.tables import rooms
 from pillarbox.control.channel import connect
 from pillarbox.daemon import paths
-from pillarbox.spool.cluster.spool import make_tables
-from pillarbox.spool.settings import ClusterSettings
+from pillarbox.store.migrations import migrate
+from pillarbox.store.postgresql import Store
 
 pytestmark = pytest.mark.scenario
 
@@ -37,8 +38,16 @@ def node() -> Iterator[Postgres]:
 def dsn(node: Postgres) -> str:
     """A database with the tables."""
     name = node.create_database()
-    asyncio.run(make_tables(ClusterSettings(name)))
+    asyncio.run(make_all_tables(name))
     return name
+
+
+async def make_all_tables(dsn: str) -> None:
+    """Those of a first cell."""
+    store = Store(dsn)
+    for room in rooms(first=True):
+        await migrate(store, room.name, room.migrations)
+    await store.close()
 
 
 @pytest.fixture
@@ -60,7 +69,8 @@ def serve(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest, 
         )
         if more.get("start") != "no":
             daemon.start()
-            daemon.user("ada", password, ["ada@example.org"])
+            if name == "one":  # for the others, too
+                daemon.user("ada", password, ["ada@example.org"])
         return daemon
 
     return start
@@ -161,9 +171,11 @@ def test_postgresql_is_killed_under_it_and_mail_gets_451_until_it_is_back_and_no
 def test_a_cell_that_is_not_there_at_the_start_is_waited_for(
     serve: Start, node: Postgres, dsn: str, password: str
 ) -> None:
+    daemon = serve(dsn)
+    daemon.stop()
     node.stop()
     try:
-        daemon = serve(dsn)
+        daemon.start()
         daemon.wait_for("cell.awaited", role="submission")
         assert submit(daemon, password).startswith("451 4.3.2 ")
     finally:

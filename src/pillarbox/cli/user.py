@@ -254,6 +254,26 @@ def remove(login: Login, yes: YesOption = False, config: ConfigOption = None) ->
     remark(f"{login} is removed")
 
 
+@example(app, "publish", "pillarbox user publish")
+def publish(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Bring accounts that this machine has alone into the cluster. Nothing there is overwritten."""
+    settings = load(config)
+
+    async def work() -> dict[str, Any]:
+        async with operations(settings) as verbs:
+            return await verbs.publish_users()
+
+    done = run(work())
+    if as_json:
+        say_json(done)
+        return
+    remark(f"{len(done['published'])} published, {len(done['refused'])} refused")
+    for login, why in done["refused"]:
+        remark(f"not published: {login}: {why}")
+    for login in done["superseded"]:
+        remark(f"gave way to the cluster's before: {login}")
+
+
 def ask_or_refuse(question: str) -> None:
     """Goes on only after a yes; without a terminal nobody can say it."""
     if not sys.stdin.isatty():

@@ -212,6 +212,12 @@ class Operations:
         """The account is gone; its mail in the queue stays."""
         await self._ask("user.remove", {"login": login})
 
+    async def publish_users(self) -> dict[str, Any]:
+        """What this machine has alone goes into the cluster: {published: [login], refused: [[login, why]],
+        superseded: [login]}."""
+        answer: dict[str, Any] = await self._ask("user.publish")
+        return answer
+
     # -- the queue
 
     async def list_messages(self, which: Filter, limit: int, after: str = "") -> Sequence[QueuedMessage]:

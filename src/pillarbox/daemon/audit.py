@@ -34,6 +34,9 @@ def audit(verb: str, peer: Peer, body: Any, answer: Any) -> None:
         log.info("queue.deleted", queue_id=queue_id, uid=peer.uid, sender_told=told)
     elif verb in _ON_ACCOUNTS:
         log.info("account.administered", verb=_word(verb), uid=peer.uid, login=body["login"])
+    elif verb == "user.publish":
+        for login in answer["published"]:
+            log.info("account.administered", verb=_word(verb), uid=peer.uid, login=login)
     elif verb == "guard.unblock":
         log.info("guard.administered", verb=_word(verb), uid=peer.uid, what=body.get("prefix") or body.get("login"))
 

@@ -91,7 +91,9 @@ class SpoolRole:
 
     def status(self) -> dict[str, Any]:
         unhealthy = self._storehouse.spool.unhealthy_reason() if self._storehouse is not None else "not open"
-        return {**self._depth, "unhealthy": unhealthy, "promise": spools.weaker_promise(self._settings)}
+        users = self._storehouse.users.status() if self._storehouse is not None else None
+        promise = spools.weaker_promise(self._settings)
+        return {**self._depth, "unhealthy": unhealthy, "promise": promise, "users": users}
 
     def verbs(self) -> dict[str, Handler]:
         return {}

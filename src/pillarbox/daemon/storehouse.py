@@ -15,11 +15,12 @@ ERRORS
 from typing import Any
 
 from pillarbox.config import Settings
+from pillarbox.console.way import CellUnusable
 from pillarbox.control.channel import Handlers
 from pillarbox.daemon import lock, paths, spools
 from pillarbox.daemon.cells import Cells
+from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
-from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.guard.ledger import Ledger
@@ -43,11 +44,11 @@ class Storehouse:
         held: lock.Lock,
         spool: EmbeddedSpool | Cells,
         ledger: Ledger,
-        accounts: AccountsStore,
+        users: Users,
     ) -> None:
         self.spool = spool
         self.ledger = ledger
-        self.accounts = accounts
+        self.users = users
         self._settings = settings
         self._lock = held
         self._passwords = Passwords(local_settings(settings))
@@ -64,8 +65,8 @@ class Storehouse:
             closers.append(spool)
             ledger = await Ledger.open(directory / "guard.db", settings.guard)
             closers.append(ledger)
-            accounts = await AccountsStore.open(directory / "accounts.db")
-        except (SpoolError, StoreError) as error:
+            users = await Users.open(settings)
+        except (SpoolError, StoreError, CellUnusable) as error:
             await _close(closers)
             held.release()
             raise OSError(str(error)) from error
@@ -73,12 +74,12 @@ class Storehouse:
             await _close(closers)
             held.release()
             raise
-        return cls(settings, held, spool, ledger, accounts)
+        return cls(settings, held, spool, ledger, users)
 
     async def close(self) -> None:
         """Writes what is left, closes the files and lets the next process in."""
         self._passwords.close()
-        await _close([self.spool, self.ledger, self.accounts])
+        await _close([self.spool, self.ledger, self.users])
         self._lock.release()
 
     def apply(self, settings: Settings) -> None:
@@ -95,7 +96,7 @@ class Storehouse:
         return {
             **intake,
             **guard_handlers(self.ledger),
-            **directory_service.lookup_handlers(self.accounts),
+            **directory_service.lookup_handlers(self.users.lookups),
         }
 
     def for_delivery(self) -> Handlers:
@@ -108,7 +109,7 @@ class Storehouse:
             **spool_service.ledger_handlers(self.spool),
             **guard_operator_handlers(self.ledger),
             **directory_service.operator_handlers(
-                self.accounts, local_settings(self._settings), passwords=self._passwords
+                self.users.verbs, local_settings(self._settings), passwords=self._passwords
             ),
         }
 

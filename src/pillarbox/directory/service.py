@@ -29,6 +29,8 @@ current_hash: bool}):
     user.disable, user.enable  {login}
     user.modify    {login, addresses, domains, may_redirect, recipients_per_hour}; what is left out stays
     user.remove    {login} -> None
+    user.publish   nothing -> {published: [login], refused: [[login, why]], superseded: [login]}: what this machine
+                   has alone goes into the cluster, and overwrites nothing there
     user.certify, user.decertify  {login, mark}: a client certificate signs in as this account, or does no longer
 
 Passwords travel in clear over the operator's socket, a UNIX socket of mode 0660, and are hashed here, in a thread:
@@ -57,6 +59,7 @@ from pillarbox.directory.base import (
     UnknownAccount,
 )
 from pillarbox.directory.certificate import check_mark
+from pillarbox.directory.cluster import ClusterAccounts, Publication
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, prepare
 from pillarbox.directory.scram import create_secret
@@ -163,7 +166,7 @@ class NewUser:
 
 
 def operator_handlers(
-    accounts: AccountsStore,
+    accounts: AccountsStore | ClusterAccounts,
     settings: LocalSettings,
     *,
     passwords: Passwords | None = None,
@@ -182,12 +185,17 @@ def operator_handlers(
         "user.remove": service.remove,
         "user.certify": service.certify,
         "user.decertify": service.decertify,
+        "user.publish": service.publish,
     }
 
 
 class _OperatorService:
     def __init__(
-        self, accounts: AccountsStore, settings: LocalSettings, passwords: Passwords, clock: Callable[[], float]
+        self,
+        accounts: AccountsStore | ClusterAccounts,
+        settings: LocalSettings,
+        passwords: Passwords,
+        clock: Callable[[], float],
     ) -> None:
         self._accounts = accounts
         self._settings = settings
@@ -273,6 +281,14 @@ class _OperatorService:
             return replace(account, certificates=tuple(one for one in account.certificates if one != mark))
 
         return await self._change_by(login, without_it, "account.decertified")
+
+    async def publish(self, _channel: Channel, _body: Any) -> Publication:
+        if not isinstance(self._accounts, ClusterAccounts):
+            raise InvalidAccount('the spool is embedded: there is no cluster; see [spool] kind = "cluster"')
+        done = await self._accounts.publish()
+        for login in done.published:
+            log.info("account.published", login=login)
+        return done
 
     async def _change(self, login: str, changes: dict[str, Any], event: str) -> dict[str, Any]:
         return await self._change_by(login, lambda account: replace(account, **changes), event)
