@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.spool.cells import open_cell
 from tests.spool.messages import LATER, NOW, Clock, envelope, new_id, read_all, wishful
 
 from pillarbox.message.envelope import Envelope
@@ -18,6 +19,8 @@ from pillarbox.spool.base import (
     State,
     Unavailable,
 )
+from pillarbox.spool.cluster.restoring import ClusterRestorer
+from pillarbox.spool.cluster.spool import ClusterSpool
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.restoring import EmbeddedRestorer
 from pillarbox.spool.schema import domain_of
@@ -26,9 +29,13 @@ from pillarbox.spool.settings import EmbeddedSettings
 LARGE = os.urandom(INLINE_LIMIT + 4_321)
 
 
-@pytest.fixture
-async def spool(tmp_path: Path) -> AsyncIterator[EmbeddedSpool]:
-    opened = await open_spool(EmbeddedSettings(tmp_path / "spool", 0), clock=Clock())
+@pytest.fixture(params=["embedded", "cluster"])
+async def spool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedSpool | ClusterSpool]:
+    opened: EmbeddedSpool | ClusterSpool
+    if request.param == "embedded":
+        opened = await open_spool(EmbeddedSettings(tmp_path / "spool", 0), clock=Clock())
+    else:
+        opened = await open_cell(request.getfixturevalue("postgres"), Clock())
     yield opened
     await opened.close()
 
@@ -49,8 +56,9 @@ def stored(sent: Envelope, size: int) -> QueuedMessage:
     return QueuedMessage(replace(sent, size=size), recipients, leased=False)
 
 
-async def restore(spool: EmbeddedSpool, message: QueuedMessage, content: bytes) -> bool:
-    restorer = EmbeddedRestorer(spool.owner)
+async def restore(spool: EmbeddedSpool | ClusterSpool, message: QueuedMessage, content: bytes) -> bool:
+    restorer: EmbeddedRestorer | ClusterRestorer
+    restorer = EmbeddedRestorer(spool.owner) if isinstance(spool, EmbeddedSpool) else ClusterRestorer(spool.cell)
     writer = restorer.writer(message.envelope.queue_id)
     try:
         for start in range(0, len(content), 70_000):
@@ -62,7 +70,7 @@ async def restore(spool: EmbeddedSpool, message: QueuedMessage, content: bytes) 
 
 
 @pytest.mark.parametrize("content", [b"", bytes(range(256)), LARGE])
-async def test_it_comes_back_with_every_recipients_state(spool: EmbeddedSpool, content: bytes) -> None:
+async def test_it_comes_back_with_every_recipients_state(spool: EmbeddedSpool | ClusterSpool, content: bytes) -> None:
     for sent in (wishful(), envelope()):
         message = stored(sent, len(content))
         assert await restore(spool, message, content)
@@ -70,7 +78,7 @@ async def test_it_comes_back_with_every_recipients_state(spool: EmbeddedSpool, c
         assert await read_all(spool.open(sent.queue_id)) == content
 
 
-async def test_what_is_due_is_lent_and_nothing_else(spool: EmbeddedSpool) -> None:
+async def test_what_is_due_is_lent_and_nothing_else(spool: EmbeddedSpool | ClusterSpool) -> None:
     message = stored(envelope(), 5)
     later = stored(envelope(), 5)
     later = replace(later, recipients=tuple(replace(each, due_at=LATER) for each in later.recipients))
@@ -85,7 +93,7 @@ async def test_what_is_due_is_lent_and_nothing_else(spool: EmbeddedSpool) -> Non
 
 @pytest.mark.parametrize("content", [b"hello", LARGE])
 async def test_a_repeat_doubles_nothing_and_changes_nothing(
-    spool: EmbeddedSpool, tmp_path: Path, content: bytes
+    spool: EmbeddedSpool | ClusterSpool, tmp_path: Path, content: bytes
 ) -> None:
     message = stored(envelope(), len(content))
     assert await restore(spool, message, content)
@@ -94,11 +102,14 @@ async def test_a_repeat_doubles_nothing_and_changes_nothing(
     (there,) = await spool.list(Filter(), NOW, 10)
     assert there.recipients[0].state is State.HELD
     assert await read_all(spool.open(message.envelope.queue_id)) == content
-    assert os.listdir(tmp_path / "spool" / "incoming") == []
+    if isinstance(spool, EmbeddedSpool):
+        assert os.listdir(tmp_path / "spool" / "incoming") == []
 
 
 @pytest.mark.parametrize("content", [b"hello", LARGE])
-async def test_another_message_of_the_same_name_is_refused(spool: EmbeddedSpool, content: bytes) -> None:
+async def test_another_message_of_the_same_name_is_refused(
+    spool: EmbeddedSpool | ClusterSpool, content: bytes
+) -> None:
     sent = envelope(size=5)
     await spool.commit(sent, b"first")
     with pytest.raises(QueueIdTaken):
@@ -106,14 +117,14 @@ async def test_another_message_of_the_same_name_is_refused(spool: EmbeddedSpool,
     assert await read_all(spool.open(sent.queue_id)) == b"first"
 
 
-async def test_a_content_of_another_size_is_refused(spool: EmbeddedSpool) -> None:
+async def test_a_content_of_another_size_is_refused(spool: EmbeddedSpool | ClusterSpool) -> None:
     for content in (b"hello", LARGE):
         with pytest.raises(Unavailable):
             await restore(spool, stored(envelope(), len(content) + 1), content)
     assert await spool.list(Filter(), NOW, 10) == []
 
 
-async def test_a_message_that_nobody_waits_for_is_not_brought_back(spool: EmbeddedSpool) -> None:
+async def test_a_message_that_nobody_waits_for_is_not_brought_back(spool: EmbeddedSpool | ClusterSpool) -> None:
     for content in (b"hello", LARGE):
         message = QueuedMessage(envelope(queue_id=new_id(), size=len(content)), (), leased=False)
         with pytest.raises(ValueError, match="nobody waits"):
