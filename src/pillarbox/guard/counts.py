@@ -145,6 +145,45 @@ class Counts:
         if not self.known(failure.prefix, failure.at):
             self._append(self._window(self._logins, failure.login, failure.at), fingerprint, failure)
 
+    def merge(self, fingerprint: bytes, failure: Failure, now: float) -> tuple[bool, int]:
+        """Counts a failure of another machine, at its place in time: whether it was new, and the prefix's count.
+        Blocks nobody."""
+        window = self._window(self._prefixes, failure.prefix, now)
+        if fingerprint in window:
+            return False, len(window)
+        self._insert(window, fingerprint, failure)
+        if not self.known(failure.prefix, now):
+            logins = self._window(self._logins, failure.login, now)
+            if fingerprint not in logins:
+                self._insert(logins, fingerprint, failure)
+        return True, len(window)
+
+    def _insert(self, window: Window, fingerprint: bytes, failure: Failure) -> None:
+        self._append(window, fingerprint, failure)
+        entries = sorted(window.items(), key=lambda entry: entry[1].at)
+        window.clear()
+        window.update(entries)
+
+    def forget(self, prefix: str, login: str, until: float) -> list[tuple[str, bytes]]:
+        """Forgets the failures of a prefix, a login or (both given) a pair up to a time; (prefix, fingerprint)."""
+        forgotten = []
+        for name in [prefix] if prefix else list(self._prefixes):
+            window = self._prefixes.get(name, {})
+            for key in [k for k, f in window.items() if f.at <= until and login in ("", f.login)]:
+                failure = window.pop(key)
+                forgotten.append((name, key))
+                logins = self._logins.get(failure.login, {})
+                logins.pop(key, None)
+                if not logins:
+                    self._logins.pop(failure.login, None)
+            if not window:
+                self._prefixes.pop(name, None)
+        return forgotten
+
+    def lift(self, prefix: str) -> None:
+        """Ends a block; the failures stay."""
+        self._blocks.pop(prefix, None)
+
     # -- what follows
 
     def verdict(self, prefix: str, login: str, now: float) -> Verdict:

@@ -27,9 +27,11 @@ from pathlib import Path
 
 from pillarbox.guard.base import Attempt, Blocked, Verdict
 from pillarbox.guard.counts import Counts, Failure, Standing, login_key
+from pillarbox.guard.facts import Fact
 from pillarbox.guard.prefix import prefix
 from pillarbox.guard.quota import BUCKET, BUCKETS, Quota
 from pillarbox.guard.settings import GuardSettings
+from pillarbox.guard.sharing import Sharing
 from pillarbox.guard.tables import MIGRATIONS, Deltas, Loaded, load
 from pillarbox.store.sqlite import StoreError, StoreLike, open_store
 from pillarbox.telemetry.counters import counter
@@ -76,7 +78,8 @@ class Ledger:
         self._clock = clock
         self._counts = Counts(settings)
         self._quota = Quota()
-        self._key = secrets.token_bytes(32)
+        self._key, self._identities = secrets.token_bytes(32), secrets.token_bytes(32)
+        self._sharing: Sharing | None = None
         self._deltas = Deltas()
         self._dirty = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -138,12 +141,18 @@ class Ledger:
         return self.verdict(address, login, now)
 
     def failed(self, attempt: Attempt) -> None:
-        place, login = prefix(attempt.address), login_key(attempt.login)
-        fresh, blocked = self._counts.failed(place, login, attempt.fingerprint, attempt.at)
+        place, login, at = prefix(attempt.address), login_key(attempt.login), attempt.at
+        # what is counted, written and told is no fingerprint, but an image of it under a key that is never written
+        identity = hashlib.blake2b(attempt.fingerprint, key=self._identities, digest_size=16).digest()
+        fresh, blocked = self._counts.failed(place, login, identity, at)
         if fresh:
-            self._deltas.failures[place, attempt.fingerprint] = Failure(place, login, attempt.at)
+            self._deltas.failures[place, identity] = Failure(place, login, at)
             self._dirty.set()
+            if self._sharing is not None:
+                self._sharing.tell("f", at, at + self._settings.window, place=place, login=login, id=identity)
         if blocked is not None:
+            if self._sharing is not None:
+                self._sharing.tell("b", at, blocked.until, place=place, amount=blocked.failures)
             self._deltas.blocks[place] = blocked
             BLOCKS.add()
             log.warning("guard.blocked", prefix=place, failures=blocked.failures, until=blocked.until)
@@ -153,9 +162,14 @@ class Ledger:
         place, login, at = prefix(attempt.address), login_key(attempt.login), attempt.at
         was_known = self._counts.known(place, at)
         was_blocked = self._counts.blocked(place, at) is not None
-        for print_ in self._counts.succeeded(place, login, at):
+        cleared = self._counts.succeeded(place, login, at)
+        for print_ in cleared:
             self._deltas.failures[place, print_] = None
             self._dirty.set()
+        if self._sharing is not None:
+            self._sharing.tell_place(place, at, self._settings.good_for)
+            if cleared:
+                self._sharing.tell("c", at, at + self._settings.window, place=place, login=login)
         if was_blocked:
             self._deltas.blocks[place] = None
         if not was_known or abs(at - self._place_written.get(place, 0.0)) >= PLACE_STEP:
@@ -192,7 +206,7 @@ class Ledger:
     def grant(self, login: str, need: int, batch: int, limit: int, now: float) -> int:
         """Quota.grant for a worker that takes in advance."""
         key = login_key(login)
-        granted = self._quota.grant(key, need, batch, limit, now)
+        granted = self._quota.grant(key, need, batch, limit - self._elsewhere(key, now), now)
         if granted:
             self._note_bucket(key, int(now // BUCKET))
         return granted
@@ -229,7 +243,8 @@ class Ledger:
 
     def used(self, login: str, now: float) -> int:
         """Recipients of the login's last 60 minutes, with what workers hold in hand."""
-        return self._quota.used(login_key(login), now)
+        key = login_key(login)
+        return self._quota.used(key, now) + self._elsewhere(key, now)
 
     def unblock_prefix(self, address: str, now: float) -> tuple[bool, int]:
         """Lifts the block of an address or prefix and forgets its failures: (was blocked, failures forgotten)."""
@@ -242,6 +257,8 @@ class Ledger:
             self._deltas.blocks[place] = None
             self._tell(Change(lifted=(place,)))
         self._dirty.set()
+        if self._sharing is not None:
+            self._sharing.tell("l", now, now + self._undone_for, place=place)
         log.info("guard.unblocked", prefix=place, was_blocked=was_blocked, forgotten=len(forgotten))
         return was_blocked, len(forgotten)
 
@@ -251,8 +268,104 @@ class Ledger:
         for place, print_ in forgotten:
             self._deltas.failures[place, print_] = None
         self._dirty.set()
+        if self._sharing is not None:
+            now = self._clock()
+            self._sharing.tell("g", now, now + self._undone_for, login=login_key(login))
         log.info("guard.forgotten", login=login_key(login), forgotten=len(forgotten))
         return len(forgotten)
+
+    # -- other machines'
+
+    def share(self, sharing: Sharing) -> None:
+        """Tells others from now on what is counted here."""
+        self._sharing = sharing
+
+    def merge(self, facts: list[Fact], now: float) -> None:
+        """Counts what other machines told; may be told again, in any order. After share()."""
+        if self._sharing is None:
+            return
+        merges = {  # what undoes first: nothing flickers
+            "l": self._merge_l,
+            "g": self._merge_g,
+            "c": self._merge_c,
+            "p": self._merge_p,
+            "b": self._merge_b,
+            "q": self._merge_q,
+            "f": self._merge_f,
+        }
+        order = list(merges)
+        known = [fact for fact in facts if fact.kind in merges]  # a newer program's facts are not for us
+        for fact in sorted(known, key=lambda fact: (order.index(fact.kind), fact.at)):
+            merges[fact.kind](fact, self._sharing, now)
+        self._dirty.set()
+
+    def _merge_l(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        sharing.undo(fact)
+        blocked = self._counts.blocked(fact.place, now)
+        if blocked is not None and blocked.until - self._settings.block_time <= fact.at:
+            self._counts.lift(fact.place)
+            self._deltas.blocks[fact.place] = None
+            self._tell(Change(lifted=(fact.place,)))
+        self._forget(place=fact.place, until=fact.at)
+
+    def _merge_g(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        sharing.undo(fact)
+        self._forget(login=fact.login, until=fact.at)
+
+    def _merge_c(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        sharing.undo(fact)
+        self._forget(place=fact.place, login=fact.login, until=fact.at)
+
+    def _merge_p(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        sharing.heard_place(fact.place, fact.at)
+        was_known, was_blocked = self._counts.known(fact.place, now), self._counts.blocked(fact.place, now)
+        self._counts.remember(fact.place, fact.at)
+        self._deltas.places[fact.place] = fact.at
+        if was_blocked is not None:
+            self._counts.lift(fact.place)
+            self._deltas.blocks[fact.place] = None
+        if not was_known or was_blocked is not None:
+            self._tell(Change(lifted=(fact.place,) if was_blocked else (), known={fact.place: fact.at}))
+
+    def _merge_b(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        if fact.ends <= now or sharing.undone(fact) or self._counts.known(fact.place, now):
+            return
+        self._block(fact.place, Blocked(fact.ends, fact.amount), now)
+
+    def _merge_q(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        if not sharing.mine(fact):
+            sharing.elsewhere.put(fact.login, fact.id, fact.at, fact.amount)
+
+    def _merge_f(self, fact: Fact, sharing: Sharing, now: float) -> None:
+        if abs(now - fact.at) >= self._settings.window or sharing.undone(fact):
+            return
+        failure = Failure(fact.place, fact.login, fact.at)
+        fresh, failures = self._counts.merge(fact.id, failure, now)
+        if not fresh:
+            return
+        self._deltas.failures[fact.place, fact.id] = failure
+        until = fact.at + self._settings.block_time
+        if failures >= self._settings.block_failures and until > now and not self._counts.known(fact.place, now):
+            self._block(fact.place, Blocked(until, failures), now)
+
+    def _block(self, place: str, blocked: Blocked, now: float) -> None:
+        """A block that others made, or that follows from their failures; never a shorter one."""
+        before = self._counts.blocked(place, now)
+        if before is None or before.until < blocked.until:
+            self._counts.block(place, blocked)
+            self._deltas.blocks[place] = blocked
+            self._tell(Change(blocked={place: blocked}))
+
+    def _forget(self, *, place: str = "", login: str = "", until: float) -> None:
+        for at_place, print_ in self._counts.forget(place, login, until):
+            self._deltas.failures[at_place, print_] = None
+
+    def _elsewhere(self, login: str, now: float) -> int:
+        return 0 if self._sharing is None else self._sharing.elsewhere.used(login, now)
+
+    @property
+    def _undone_for(self) -> float:
+        return self._settings.window + self._settings.block_time
 
     # -- to the file
 
@@ -293,6 +406,8 @@ class Ledger:
         self._pruned_at = now
         self._counts.prune(now)
         self._quota.prune(now)
+        if self._sharing is not None:
+            self._sharing.elsewhere.prune(now)
         settings = self._settings
         self._deltas.expire = (now - settings.window, now - settings.good_for, now, int(now // BUCKET) - BUCKETS)
         written = self._place_written
@@ -300,7 +415,9 @@ class Ledger:
             del written[place]
 
     def _note_bucket(self, login: str, minute: int) -> None:
-        self._deltas.quotas[login, minute] = self._quota.bucket(login, minute)
+        self._deltas.quotas[login, minute] = recipients = self._quota.bucket(login, minute)
+        if self._sharing is not None:
+            self._sharing.tell_bucket(login, minute, recipients)
         self._dirty.set()
 
     def _tell(self, change: Change) -> None:
