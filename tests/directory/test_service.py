@@ -296,3 +296,9 @@ async def test_passwords_and_hashes_are_in_no_log_line(house: House, capfd: pyte
     assert "account.added" in out and "account.password_changed" in out
     for secret in ("hunter2", "swordfish", "argon2id"):
         assert secret not in out
+
+
+async def test_without_a_cluster_there_is_nothing_to_publish_to(house: House) -> None:
+    with pytest.raises(RemoteError, match="embedded") as caught:
+        await house.operator.request("user.publish")
+    assert caught.value.kind == "InvalidAccount"
