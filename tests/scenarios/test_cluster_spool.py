@@ -18,6 +18,8 @@ from pillarbox.console.operations import Filter, Operations
 from pillarbox.console.tables import rooms
 from pillarbox.control.channel import connect
 from pillarbox.daemon import paths
+from pillarbox.spool.cluster.spool import make_tables
+from pillarbox.spool.settings import ClusterSettings
 from pillarbox.store.migrations import migrate
 from pillarbox.store.postgresql import Store
 
@@ -54,7 +56,9 @@ async def make_all_tables(dsn: str) -> None:
 def serve(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest, password: str) -> Start:
     """Starts a daemon over a cell, with Ada's account."""
 
-    def start(dsn: str, name: str = "one", *, durability: str = "local", **more: str) -> RunningDaemon:
+    def start(
+        dsn: str, name: str = "one", *, durability: str = "local", cells: str = "", **more: str
+    ) -> RunningDaemon:
         folder = tmp_path / name
         folder.mkdir()
         cluster = f'[spool]\nkind = "cluster"\ndurability = "{durability}"\n'
@@ -63,7 +67,7 @@ def serve(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest, 
             folder,
             authority,
             at_end=request.addfinalizer,
-            extra=cluster + cell,
+            extra=cluster + cell + cells,
             start=False,
             routes=more.get("routes"),
         )
@@ -184,6 +188,59 @@ def test_a_cell_that_is_not_there_at_the_start_is_waited_for(
     assert submit(daemon, password, 3).startswith("250")
     until(lambda: arrived(daemon) == [b"Subject: 3"], daemon)
     assert len([line for line in daemon.log() if line["event"] == "cell.awaited"]) == 3  # once for each process
+    assert daemon.stop() == 0
+
+
+async def test_of_two_cells_one_is_killed_and_only_what_it_holds_waits(serve: Start, dsn: str, password: str) -> None:
+    with running_postgres(durable=True) as other:
+        second = other.create_database()
+        await make_tables(ClusterSettings(second))
+        cells = f'[[spool.cell]]\nname = "b"\ndsn = "{second}"\n'
+        async with NextHop(rcpt={"b@example.net": "451 4.3.0 later"}) as hop:
+            routes = f'[[route]]\nhost = "127.0.0.1"\nport = {hop.port}\ntls = "none"\n'
+            daemon = await asyncio.to_thread(serve, dsn, cells=cells, routes=routes)
+            held = [(await asyncio.to_thread(submit, daemon, password, n)).split()[-1] for n in range(12)]
+            assert {queue_id.partition("-")[2] for queue_id in held} == {"a", "b"}
+            for queue_id in held:
+                await asyncio.to_thread(daemon.wait_for, "delivery.deferred", queue_id=queue_id)
+            hop.rcpt.clear()
+            other.kill9()
+            await asyncio.to_thread(daemon.wait_for, "cell.failed", role="submission")
+            later = [(await asyncio.to_thread(submit, daemon, password, n)).split()[-1] for n in range(12, 16)]
+            assert all(queue_id.endswith("-a") for queue_id in later), "accepting goes on, in the other cell"
+            await hop.received(4)  # and so does delivery
+            channel = await connect(paths.control_socket(daemon.run_dir))
+            verbs = Operations(channel)
+            found = [message.envelope.queue_id for message in await verbs.list_messages(Filter(), 100)]
+            assert {queue_id for queue_id in held if queue_id.endswith("-a")} <= set(found)
+            assert not any(queue_id.endswith("-b") for queue_id in found)
+            assert set(verbs.missing) == {"b"}, "the operator sees that one is missing"
+            states = {cell["name"]: cell for cell in (await verbs.status())["queue"]["cells"]}
+            assert states["b"]["messages"] is None
+            assert states["b"]["reason"]
+            assert states["a"]["reason"] is None
+            other.start()
+            for role in ("spool", "delivery"):
+                await asyncio.to_thread(daemon.wait_for, "cell.recovered", role=role, timeout=60)
+            verbs = Operations(channel)
+            async with asyncio.timeout(30):
+                while set(held) - set(await verbs.retry_messages(Filter())) and len(hop.messages) < 16:  # noqa: ASYNC110  # another process's event
+                    await asyncio.sleep(0.2)
+            await hop.received(16)
+            await until_empty(verbs)
+            subjects = sorted(int(m.content.split(b"Subject: ")[1].split(b"\r")[0]) for m in hop.messages)
+            assert subjects == list(range(16)), "nothing lost, nothing doubled"
+            channel.close()
+            assert await asyncio.to_thread(daemon.stop) == 0
+
+
+def test_a_cell_at_its_limit_gets_452_and_says_so_once(serve: Start, dsn: str, password: str) -> None:
+    daemon = serve(dsn + '"\nmax_size = "1MiB')
+    daemon.wait_for("cell.full", role="submission")
+    with sign_in(daemon, password) as talk:
+        for _ in range(3):
+            assert talk.say("MAIL FROM:<ada@example.org>").startswith("452 4.3.1 ")
+    assert len([line for line in daemon.log() if line["event"] == "cell.full" and line["role"] == "submission"]) == 1
     assert daemon.stop() == 0
 
 
