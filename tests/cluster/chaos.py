@@ -71,7 +71,7 @@ class Run:
 def version_of_server() -> str:
     """As the program itself says."""
     done = subprocess.run((str(programs(tls=True) / "postgres"), "--version"), capture_output=True, text=True)
-    return done.stdout.strip().removeprefix("postgres ")
+    return done.stdout.strip().removeprefix("postgres (PostgreSQL) ")
 
 
 def line(stage: Stage, name: str, rows: list[Row]) -> str:

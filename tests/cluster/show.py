@@ -139,8 +139,6 @@ async def show(options: argparse.Namespace) -> int:
     screen = Screen()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-    assert main is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with staged(rate=options.rate, say=screen.say) as stage:
