@@ -1,0 +1,61 @@
+"""composite.py over two embedded spools: whatever has the methods of a spool can be a cell."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.spool.messages import NOW, Clock, envelope
+
+from pillarbox.spool.base import Filter, Partial, SpoolError, Unavailable, UnknownCell
+from pillarbox.spool.cluster.composite import CompositeSpool
+from pillarbox.spool.embedded import EmbeddedSpool, open_spool
+from pillarbox.spool.settings import EmbeddedSettings
+
+
+@pytest.fixture
+async def cells(tmp_path: Path) -> AsyncIterator[dict[str, EmbeddedSpool]]:
+    made = {name: await open_spool(EmbeddedSettings(tmp_path / name, 0), clock=Clock()) for name in ("a", "b")}
+    yield made
+    for cell in made.values():
+        await cell.close()
+
+
+def away(*_: object) -> SpoolError:
+    return Unavailable("away")
+
+
+async def test_a_cell_that_takes_nothing_is_not_chosen_and_mail_is_refused_when_none_does(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = iter((0.0, 0.999, 0.0, 0.999))
+    spool = CompositeSpool(cells, random=lambda: next(numbers))
+    assert [spool.tag(), spool.tag()] == ["a", "b"]
+    monkeypatch.setattr(cells["a"], "refusal", away)
+    assert [spool.tag(), spool.tag()] == ["b", "b"]
+    assert spool.refusal(0) is None
+    monkeypatch.setattr(cells["b"], "refusal", away)
+    assert isinstance(spool.refusal(0), Unavailable)
+
+
+async def test_a_search_names_the_cell_that_is_missing_and_an_unknown_tag_is_told(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = CompositeSpool(cells)
+    ids = {name: f"01TEST000000000000000000{number}-{name}" for number, name in enumerate(("ab"), 10)}
+    for queue_id in ids.values():
+        await spool.commit(envelope(queue_id=queue_id), b"text")
+    assert [each.envelope.queue_id for each in await spool.list(Filter(), NOW, 10)] == [ids["a"], ids["b"]]
+
+    async def fail(*_: object) -> object:
+        raise away()
+
+    monkeypatch.setattr(cells["b"].ledger, "list", fail)
+    monkeypatch.setattr(cells["b"].ledger, "change_page", fail)
+    with pytest.raises(Partial) as listed:
+        await spool.list(Filter(), NOW, 10)
+    assert [each.envelope.queue_id for each in listed.value.found] == [ids["a"]]
+    with pytest.raises(Partial) as held:
+        await spool.hold(Filter(), NOW)
+    assert (held.value.found, held.value.missing) == ([ids["a"]], {"b": "away"})
+    with pytest.raises(UnknownCell, match=r"cell z, and no \[\[spool.cell\]\] has this name"):
+        await spool.show(ids["a"][:-1] + "z")
