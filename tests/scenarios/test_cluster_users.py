@@ -46,4 +46,6 @@ def test_mail_goes_through_a_cell_whose_users_have_only_the_rights_of_their_role
     (process,) = [process for process in daemon.ask("status")["processes"] if process["role"] == "spool"]
     assert process["promise"].startswith('durability = "local"')
     assert [line for line in daemon.log() if line["event"].startswith("cell.")] == []
+    for role in ("supervisor", "spool", "submission", "delivery"):  # the first word of each
+        assert next(line["event"] for line in daemon.log() if line["role"] == role) == "durability.local"
     assert daemon.stop() == 0

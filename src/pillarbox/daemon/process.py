@@ -26,6 +26,7 @@ from pillarbox.control.link import Link
 from pillarbox.daemon import loop, paths, stray
 from pillarbox.daemon.notify import keep_watchdog, notify
 from pillarbox.daemon.privileges import end_with_parent
+from pillarbox.spool.settings import CellsSettings
 from pillarbox.telemetry import counters, events
 
 REPORT_EVERY = 1.0
@@ -146,6 +147,8 @@ def _configure_log(settings: Settings, name: str, worker: int) -> None:
         role=name,
         worker=worker,
     )
+    if isinstance(settings.spool, CellsSettings) and settings.spool.durability == "local":  # units have a log each
+        log.warning("durability.local", reason="a 250 means one machine's disk, not a quorum of machines")
 
 
 def in_words(error: Exception) -> str:
