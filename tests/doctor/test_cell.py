@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 from tests.support.postgres import Postgres
 
-from pillarbox.doctor.cell import CLOCK_ERROR, Facts, Standby, Waiting, judge, look, same_cluster, waiting
+from pillarbox.doctor.cell import (
+    CLOCK_ERROR,
+    Facts,
+    Host,
+    Standby,
+    Waiting,
+    judge,
+    look,
+    one_cluster,
+    same_cluster,
+    waiting,
+)
 from pillarbox.doctor.report import Severity
 from pillarbox.store.postgresql import Store
 
@@ -115,6 +126,18 @@ def test_two_cells_that_are_one_cluster_are_refused() -> None:
     (finding,) = same_cluster([("a", 7), ("b", 8), ("c", 7)])
     assert finding.subject == "cell c"
     assert "the same PostgreSQL cluster as a" in finding.message
+
+
+def test_hosts_of_two_clusters_or_two_primaries_under_one_name_are_told() -> None:
+    standby = replace(QUORUM, in_recovery=True)
+    assert one_cluster("a", [Host("pg1", QUORUM, ""), Host("pg2", standby, "")]) == []
+    (other,) = one_cluster("a", [Host("pg1", standby, ""), Host("pg2", replace(QUORUM, system=8), "")])
+    assert "pg2 and pg1 are two PostgreSQL clusters under one name" in other.message
+    (stale,) = one_cluster("a", [Host("pg1", QUORUM, ""), Host("pg2", QUORUM, "")])
+    assert "pg1 and pg2 both take writes" in stale.message
+    refused = 'server certificate for "x" does not match host name "pg2"'
+    (away,) = one_cluster("a", [Host("pg1", QUORUM, ""), Host("pg2", None, refused)])
+    assert (away.severity, "name it in dsn as its certificate does" in away.advice) == (Severity.WARNING, True)
 
 
 async def test_a_real_server_that_waits_for_nobody_and_syncs_nothing_is_seen_as_that(postgres: Postgres) -> None:
