@@ -86,3 +86,9 @@ def test_a_port_within_a_next_hops_name_is_told_its_place() -> None:
     for text in ("mx.example.org:2626", "192.0.2.25:2626", "[2001:db8::25]:2626"):
         with pytest.raises(ValueError, match=r"name or address alone; the port goes in port = 2626$"):
             values.parse_next_hop(text)
+
+
+def test_a_path_with_nul_is_refused_in_words() -> None:
+    assert values.parse_path("/etc/pillarbox/a b.pem") == "/etc/pillarbox/a b.pem"
+    with pytest.raises(ValueError, match=r"expected a path without U\+0000"):
+        values.parse_path("/etc/\0")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -101,7 +102,9 @@ CellName = Annotated[
     PlainValidator(values.parse_cell_name),
     WithJsonSchema({"type": "string", "format": "short name", "examples": ["a"]}),
 ]
-FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"format": "path"})]
+FilePath = Annotated[
+    str, Field(min_length=1, json_schema_extra={"format": "path"}), AfterValidator(values.parse_path)
+]
 Text = Annotated[str, Field(min_length=1)]
 Extension = Literal[
     "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS", "LIMITS"

@@ -40,6 +40,13 @@ def parse_size(text: object) -> int:
     return int(found.group(1)) * _FACTORS[found.group(2)]
 
 
+def parse_path(text: str) -> str:
+    """The path of a file or folder, as written."""
+    if "\0" in text:
+        raise ValueError("expected a path without U+0000")
+    return text
+
+
 def parse_time(text: object) -> float:
     """Seconds. "500ms", "30s", "5m", "4h", "5d", or 0. A bare number has no unit and is refused."""
     if text == 0 and not isinstance(text, bool):
