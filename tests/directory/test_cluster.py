@@ -4,86 +4,24 @@ import asyncio
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.directory.machines import Machine, account, disabled, new_cell
 from tests.support.administrator import Administrator
 from tests.support.postgres import Postgres, running_postgres
 
 from pillarbox.directory import cell, cluster
 from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.base import (
-    Account,
     AccountExists,
     CertificateTaken,
     InvalidAccount,
     Unavailable,
     UnknownAccount,
 )
-from pillarbox.directory.cluster import ClusterAccounts
-from pillarbox.directory.schema import MIGRATIONS, ROOM
-from pillarbox.store.migrations import migrate
-from pillarbox.store.postgresql import Store
-
-
-def account(login: str, **fields: object) -> Account:
-    made = Account(login, ("bob@example.org",), (), False, None, False, 0, 1.5, 2.5, "$argon2id$x", None)
-    return replace(made, **fields)  # type: ignore[arg-type]  # made of the right parts
-
-
-def disabled(one: Account) -> Account:
-    return replace(one, disabled=True)
-
-
-class Machine:
-    """The spool process's accounts on one machine."""
-
-    def __init__(self, folder: Path, dsn: str) -> None:
-        self.folder, self.dsn = folder, dsn
-        self.told: list[str] = []
-        self.copy: AccountsStore
-        self.accounts: ClusterAccounts
-        self.store: Store
-
-    async def open(self) -> "Machine":
-        self.folder.mkdir(exist_ok=True)
-        self.store = Store(self.dsn)
-        self.copy = await AccountsStore.open(self.folder / "accounts.db", copy=True)
-        self.copy.on_change(self._hear)
-        self.accounts = ClusterAccounts(self.store, self.copy, name="a")
-        await self.accounts.start()
-        return self
-
-    async def _hear(self, login: str, _generation: int) -> None:
-        self.told.append(login)
-
-    async def close(self) -> None:
-        await self.accounts.close()
-        await self.copy.close()
-        await self.store.close()
-
-    async def until(self, true: Callable[[Account | None], bool], login: str = "bob") -> None:
-        async with asyncio.timeout(60):
-            while not true(await self.accounts.find(login)):  # noqa: ASYNC110  # another machine's change
-                await asyncio.sleep(0.01)
-
-    async def until_well(self) -> None:
-        async with asyncio.timeout(60):
-            while self.accounts.status() is not None:  # noqa: ASYNC110  # the next question is nobody's event
-                await asyncio.sleep(0.01)
-
-    async def content(self) -> list[Account]:
-        return [replace(one, generation=0) for one in await self.accounts.list()]
-
-
-async def new_cell(node: Postgres) -> str:
-    dsn = await asyncio.to_thread(node.create_database)
-    store = Store(dsn)
-    await migrate(store, ROOM, MIGRATIONS)
-    await store.close()
-    return dsn
 
 
 @pytest.fixture
@@ -266,7 +204,7 @@ async def test_while_the_cell_is_away_the_copy_serves_and_verbs_say_so_and_then_
 KILLED = """
     import asyncio, os, signal, sys
     from pathlib import Path
-    from tests.directory.test_cluster import Machine, account
+    from tests.directory.machines import Machine, account
     from pillarbox.directory.accounts import AccountsStore
 
     async def die(self, batch):

@@ -390,9 +390,12 @@ async def _put(transaction: "Transaction", key: str, account: Account, generatio
 
 
 async def _publish(transaction: "Transaction", account: Account, generation: int, known: set[str]) -> str | None:
-    """None, or why not."""
+    """None: it is there; or why not."""
     key = login_key(account.login)
     if key in known:
+        there = await cell.find(transaction, key)
+        if there is not None and replace(there, generation=0) == replace(account, generation=0):
+            return None  # done before, and nobody heard of it
         return "the cluster has, or had, an account of this name"
     taken = await cell.find_taken(transaction, key, account.certificates)
     if taken is not None:
