@@ -11,6 +11,7 @@ from tests.support.postgres import Postgres
 from pillarbox.guard import schema
 from pillarbox.guard.base import Attempt
 from pillarbox.guard.cluster import Exchange
+from pillarbox.guard.facts import Fact
 from pillarbox.guard.ledger import Ledger
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.guard.sharing import Sharing
@@ -29,7 +30,10 @@ class Machine:
         ledger.share(Sharing(self.exchange.outbox, node))
 
     async def run(self) -> None:
-        self.ledger.merge(await self.exchange.run(), self.clock())
+        await self.exchange.run(self.hear)
+
+    def hear(self, facts: list[Fact], _begins: bool) -> None:
+        self.ledger.merge(facts, self.clock())
 
     def fail(self, *numbers: int, login: str = "bob") -> None:
         for number in numbers:
@@ -79,7 +83,7 @@ async def test_an_unblock_lifts_everywhere_and_old_rows_do_not_block_again(machi
     two.ledger.unblock_prefix(HERE, two.clock())
     await settle(machines)
     late = Exchange(one.store, b"3", one.clock)  # hears everything anew
-    one.ledger.merge(await late.run(), one.clock())
+    await late.run(one.hear)
     for machine in machines:
         assert machine.ledger.admit(HERE, machine.clock()) is None
         assert machine.ledger.standings(machine.clock(), 10) == ([], [])

@@ -74,7 +74,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         raise Exit(1)
 
 
-_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise")
+_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise", "guard")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -85,6 +85,8 @@ def _show(found: dict[str, Any]) -> None:
     say(f"state          {'ready' if found['ready'] else 'NOT READY'}")
     for promise in {process["promise"] for process in found["processes"] if process.get("promise")}:
         say(f"promise        {promise}")
+    for alone in (process["guard"] for process in found["processes"] if process.get("guard")):
+        say(f"guard          {alone}")
     _show_queue(found.get("queue"))
     say("")
     rows = []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pillarbox.console.way import CellUnusable, read_password
 from pillarbox.directory import schema as directory_schema
+from pillarbox.guard import schema as guard_schema
 from pillarbox.spool.cluster import schema as spool_schema
 from pillarbox.spool.settings import CellSettings, Role
 from pillarbox.store.errors import Denied
@@ -38,7 +39,10 @@ class Room:
 
 
 _IN_EVERY_CELL = (Room(spool_schema.ROOM, spool_schema.MIGRATIONS, spool_schema.GRANTS),)
-_IN_THE_FIRST = (Room(directory_schema.ROOM, directory_schema.MIGRATIONS, directory_schema.GRANTS),)
+_IN_THE_FIRST = (
+    Room(directory_schema.ROOM, directory_schema.MIGRATIONS, directory_schema.GRANTS),
+    Room(guard_schema.ROOM, guard_schema.MIGRATIONS, guard_schema.GRANTS),
+)
 
 
 def rooms(*, first: bool) -> tuple[Room, ...]:

@@ -92,8 +92,9 @@ class SpoolRole:
     def status(self) -> dict[str, Any]:
         unhealthy = self._storehouse.spool.unhealthy_reason() if self._storehouse is not None else "not open"
         users = self._storehouse.users.status() if self._storehouse is not None else None
+        guard = self._storehouse.counts.status() if self._storehouse is not None else None
         promise = spools.weaker_promise(self._settings)
-        return {**self._depth, "unhealthy": unhealthy, "promise": promise, "users": users}
+        return {**self._depth, "unhealthy": unhealthy, "promise": promise, "users": users, "guard": guard}
 
     def verbs(self) -> dict[str, Handler]:
         return {}

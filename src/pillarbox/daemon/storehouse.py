@@ -19,11 +19,11 @@ from pillarbox.console.way import CellUnusable
 from pillarbox.control.channel import Handlers
 from pillarbox.daemon import lock, paths, spools
 from pillarbox.daemon.cells import Cells
+from pillarbox.daemon.counts import Counts
 from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.settings import LocalSettings
-from pillarbox.guard.ledger import Ledger
 from pillarbox.guard.service import guard_handlers
 from pillarbox.guard.service import operator_handlers as guard_operator_handlers
 from pillarbox.spool import service as spool_service
@@ -43,11 +43,12 @@ class Storehouse:
         settings: Settings,
         held: lock.Lock,
         spool: EmbeddedSpool | Cells,
-        ledger: Ledger,
+        counts: Counts,
         users: Users,
     ) -> None:
         self.spool = spool
-        self.ledger = ledger
+        self.ledger = counts.ledger
+        self.counts = counts
         self.users = users
         self._settings = settings
         self._lock = held
@@ -63,9 +64,11 @@ class Storehouse:
         try:
             spool = await spools.open_owned(settings, strict=strict)
             closers.append(spool)
-            ledger = await Ledger.open(directory / "guard.db", settings.guard)
-            closers.append(ledger)
+            counts = await Counts.open(settings)
+            closers.append(counts)
             users = await Users.open(settings)
+            closers.append(users)
+            await counts.settled()
         except (SpoolError, StoreError, CellUnusable) as error:
             await _close(closers)
             held.release()
@@ -74,12 +77,12 @@ class Storehouse:
             await _close(closers)
             held.release()
             raise
-        return cls(settings, held, spool, ledger, users)
+        return cls(settings, held, spool, counts, users)
 
     async def close(self) -> None:
         """Writes what is left, closes the files and lets the next process in."""
         self._passwords.close()
-        await _close([self.spool, self.ledger, self.users])
+        await _close([self.spool, self.counts, self.users])
         self._lock.release()
 
     def apply(self, settings: Settings) -> None:

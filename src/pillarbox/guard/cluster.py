@@ -2,7 +2,9 @@
 
     exchange = Exchange(store, node=b"...", clock=time.time)
     exchange.outbox.put(fact)
-    heard = await exchange.run()           # facts of other machines since the last time; the first time, all
+    anew = await exchange.run(hear)        # hear(facts, begins): facts of other machines since the last time, page by
+                                           # page; the first time all, and then it returns True
+    alone = await exchange.beat(node)      # a small write: a primary that nobody follows any more takes none
 
 What is told is a row under its own key (schema.py), so an exchange of unknown outcome is repeated and counts nothing
 twice. Rows are numbered under an advisory lock that is held until the commit is confirmed: they become visible in
@@ -19,6 +21,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pillarbox.guard.facts import Fact, Outbox
+from pillarbox.guard.node import Node
+from pillarbox.guard.schema import MIGRATIONS, ROOM
+from pillarbox.store.migrations import check
 from pillarbox.store.postgresql import Rows, Store, Transaction
 
 BATCH = 5_000
@@ -51,6 +56,15 @@ _HEAR = """
 _EXPIRE = """
     DELETE FROM guard_fact WHERE ctid = ANY (ARRAY(SELECT ctid FROM guard_fact WHERE expires_at < now() LIMIT 20000))
 """
+_BEAT = """
+    INSERT INTO guard_node AS old (node, holder, seen_at) VALUES (%s, %s, now())
+    ON CONFLICT (node) DO UPDATE SET holder = excluded.holder, seen_at = excluded.seen_at
+    WHERE old.holder = ANY (%s::bytea[]) RETURNING 1
+"""
+_LEFT = "DELETE FROM guard_node WHERE seen_at < now() - interval '30 days'"
+
+Hear = Callable[[list[Fact], bool], None]
+"""Called with a page of facts, and whether everything is read from its beginning with it."""
 
 
 class Exchange:
@@ -64,16 +78,35 @@ class Exchange:
         self._whole = True
         self._running = asyncio.Lock()
 
-    async def run(self) -> list[Fact]:
-        """Tells and hears once; facts of others, and with the first exchange those of this machine's earlier lives.
-        Raises StoreError."""
+    def rename(self, node: bytes) -> None:
+        """Another name from now on; everything is read anew."""
+        self._node = node
+        self._number, self._whole = 0, True
+
+    async def check(self) -> None:
+        """Raises SchemaTooOld, SchemaTooNew; StoreError."""
+        await check(self._store, ROOM, len(MIGRATIONS))
+
+    async def beat(self, node: Node) -> bool:
+        """Says that this start lives; False: the name is another one's. Raises StoreError."""
+
+        async def work(transaction: Transaction) -> bool:
+            transaction.add("SET LOCAL lock_timeout = '2s'")
+            holders = [node.holder, *node.formers]
+            return bool(await transaction.fetch(_BEAT, (node.id, node.holder, holders)))
+
+        return await self._store.write(work, deadline=DEADLINE)
+
+    async def run(self, hear: Hear) -> bool:
+        """Hears and tells once; facts of others, and with the first exchange those of this machine's earlier lives.
+        Returns whether everything was heard. Raises StoreError; pages heard before count."""
         async with self._running:
+            anew = await self._run([], hear) if self._whole else False
             batch = self.outbox.take(BATCH)
+            if anew and not batch:
+                return True
             try:
-                heard = await self._run([]) if self._whole else None
-                if heard is None or batch:
-                    heard = (heard or []) + await self._run(batch)
-                return heard
+                return await self._run(batch, hear) or anew
             except BaseException:
                 self.outbox.put_back(batch)
                 raise
@@ -83,11 +116,11 @@ class Exchange:
 
         async def work(transaction: Transaction) -> None:
             transaction.add(_EXPIRE)
+            transaction.add(_LEFT)
 
         await self._store.write(work, deadline=DEADLINE)
 
-    async def _run(self, batch: list[Fact]) -> list[Fact]:
-        heard: list[Fact] = []
+    async def _run(self, batch: list[Fact], hear: Hear) -> bool:
         while True:
             sent, head, rows = await self._talk(batch)
             batch = []
@@ -96,11 +129,11 @@ class Exchange:
                 self._number, self._whole, self._timeline = 0, True, timeline
                 continue
             self._timeline = timeline
-            heard += [_fact(row, sent) for row in rows]
+            hear([_fact(row, sent) for row in rows], self._whole and not self._number)
             if len(rows) < BATCH:
                 self._number = max([highest, *(row[7] for row in rows)])
-                self._whole = False
-                return heard
+                whole, self._whole = self._whole, False
+                return whole
             self._number = rows[-1][7]
 
     async def _talk(self, batch: list[Fact]) -> tuple[float, Rows, Rows]:

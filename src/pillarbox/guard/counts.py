@@ -20,6 +20,7 @@ No I/O, no clock: ``now`` is an argument. Must not import asyncio, store, contro
 
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -211,6 +212,10 @@ class Counts:
         at = self._places.get(prefix)
         return at is not None and abs(now - at) < self._settings.good_for
 
+    def last_at(self, prefix: str) -> float:
+        """The time of the place's last good sign-in; 0.0: none."""
+        return self._places.get(prefix, 0.0)
+
     # -- the operator's
 
     def forget_prefix(self, prefix: str) -> list[bytes]:
@@ -252,6 +257,15 @@ class Counts:
         """The latest known places with the time of their last sign-in, the oldest of them first."""
         latest = list(islice(reversed(self._places), limit))
         return {prefix: self._places[prefix] for prefix in reversed(latest) if self.known(prefix, now)}
+
+    def failures(self) -> Iterator[tuple[bytes, Failure]]:
+        """Every failure kept, with its fingerprint."""
+        for window in self._prefixes.values():
+            yield from window.items()
+
+    def places(self) -> Iterator[tuple[str, float]]:
+        """Every known place with the time of its last sign-in, the longest untouched first."""
+        yield from self._places.items()
 
     def prune(self, now: float) -> list[str]:
         """Drops what has expired; returns the prefixes whose block ended. Costs no more than what it drops, save

@@ -60,6 +60,11 @@ class Outbox:
         """The oldest ones; they wait no longer."""
         return [self._facts.popitem(last=False)[1] for _ in range(min(limit, len(self._facts)))]
 
+    def drop(self, kind: str) -> None:
+        """All of a kind: they shall not be told."""
+        for key in [key for key in self._facts if key[0] == kind]:
+            del self._facts[key]
+
     def put_back(self, batch: list[Fact]) -> None:
         """They were not told."""
         for fact in reversed(batch):

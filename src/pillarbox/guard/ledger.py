@@ -21,7 +21,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +80,7 @@ class Ledger:
         self._quota = Quota()
         self._key, self._identities = secrets.token_bytes(32), secrets.token_bytes(32)
         self._sharing: Sharing | None = None
+        self._undoings = loaded.undoings
         self._deltas = Deltas()
         self._dirty = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -168,8 +169,8 @@ class Ledger:
             self._dirty.set()
         if self._sharing is not None:
             self._sharing.tell_place(place, at, self._settings.good_for)
-            if cleared:
-                self._sharing.tell("c", at, at + self._settings.window, place=place, login=login)
+        if cleared:
+            self._tell_undone("c", at, place=place, login=login)
         if was_blocked:
             self._deltas.blocks[place] = None
         if not was_known or abs(at - self._place_written.get(place, 0.0)) >= PLACE_STEP:
@@ -257,8 +258,7 @@ class Ledger:
             self._deltas.blocks[place] = None
             self._tell(Change(lifted=(place,)))
         self._dirty.set()
-        if self._sharing is not None:
-            self._sharing.tell("l", now, now + self._undone_for, place=place)
+        self._tell_undone("l", now, place=place)
         log.info("guard.unblocked", prefix=place, was_blocked=was_blocked, forgotten=len(forgotten))
         return was_blocked, len(forgotten)
 
@@ -268,17 +268,49 @@ class Ledger:
         for place, print_ in forgotten:
             self._deltas.failures[place, print_] = None
         self._dirty.set()
-        if self._sharing is not None:
-            now = self._clock()
-            self._sharing.tell("g", now, now + self._undone_for, login=login_key(login))
+        self._tell_undone("g", self._clock(), login=login_key(login))
         log.info("guard.forgotten", login=login_key(login), forgotten=len(forgotten))
         return len(forgotten)
 
     # -- other machines'
 
+    @property
+    def store(self) -> StoreLike:
+        """guard.db, for node.py."""
+        return self._store
+
     def share(self, sharing: Sharing) -> None:
-        """Tells others from now on what is counted here."""
+        """Tells others from now on what is counted here; to be called before anything is."""
         self._sharing = sharing
+        sharing.before = {(login, minute): recipients for login, minute, recipients in self._quota.buckets()}
+        for kind, place, login, at in self._undoings:
+            sharing.undo(Fact(kind, place, login, b"", at, at + self._undone_for, 1))
+        self._undoings = []
+
+    def tell_missing(self, present: Mapping[tuple[str, str, str, bytes], Fact]) -> int:
+        """After everything was heard: tells what is known here and the cell does not have; how many facts."""
+        if self._sharing is None:
+            return 0
+        self._sharing.before = None
+        return self._sharing.tell_missing(self._facts(self._sharing, self._clock()), present)
+
+    def _facts(self, sharing: Sharing, now: float) -> Iterator[Fact]:
+        """What lives here, and what was undone; when it is too much for the outbox, its first part is left out."""
+        settings = self._settings
+        for place, at in self._counts.places():
+            yield Fact("p", place, "", b"", at, at + settings.good_for, 1)
+        for identity, failure in self._counts.failures():
+            at = failure.at
+            yield Fact("f", failure.prefix, failure.login, identity, at, at + settings.window, 1)
+        for place, blocked in self._counts.blocks(now).items():
+            at = blocked.until - settings.block_time
+            yield Fact("b", place, "", b"", at, blocked.until, blocked.failures)
+        for login, minute, recipients in self._quota.buckets():
+            if abs(int(now // BUCKET) - minute) <= BUCKETS:
+                yield sharing.bucket(login, minute, recipients)
+        for kind, place, login, at in sharing.undoings():
+            if at + self._undone_for > now:
+                yield Fact(kind, place, login, b"", at, at + self._undone_for, 1)
 
     def merge(self, facts: list[Fact], now: float) -> None:
         """Counts what other machines told; may be told again, in any order. After share()."""
@@ -319,8 +351,9 @@ class Ledger:
     def _merge_p(self, fact: Fact, sharing: Sharing, now: float) -> None:
         sharing.heard_place(fact.place, fact.at)
         was_known, was_blocked = self._counts.known(fact.place, now), self._counts.blocked(fact.place, now)
-        self._counts.remember(fact.place, fact.at)
-        self._deltas.places[fact.place] = fact.at
+        if self._counts.last_at(fact.place) < fact.at:
+            self._counts.remember(fact.place, fact.at)
+            self._deltas.places[fact.place] = fact.at
         if was_blocked is not None:
             self._counts.lift(fact.place)
             self._deltas.blocks[fact.place] = None
@@ -333,8 +366,15 @@ class Ledger:
         self._block(fact.place, Blocked(fact.ends, fact.amount), now)
 
     def _merge_q(self, fact: Fact, sharing: Sharing, now: float) -> None:
-        if not sharing.mine(fact):
+        minute = sharing.mine(fact)
+        if minute is None:
             sharing.elsewhere.put(fact.login, fact.id, fact.at, fact.amount)
+        elif sharing.before is not None:  # told by an earlier start, which was killed before it was in the file
+            more = fact.amount - sharing.before.get((fact.login, minute), 0)
+            if more > 0:
+                sharing.before[fact.login, minute] = fact.amount
+                self._quota.add(fact.login, more, minute * BUCKET)
+                self._note_bucket(fact.login, minute)
 
     def _merge_f(self, fact: Fact, sharing: Sharing, now: float) -> None:
         if abs(now - fact.at) >= self._settings.window or sharing.undone(fact):
@@ -362,6 +402,11 @@ class Ledger:
 
     def _elsewhere(self, login: str, now: float) -> int:
         return 0 if self._sharing is None else self._sharing.elsewhere.used(login, now)
+
+    def _tell_undone(self, kind: str, at: float, *, place: str = "", login: str = "") -> None:
+        if self._sharing is not None:
+            self._sharing.tell(kind, at, at + self._undone_for, place=place, login=login)
+            self._deltas.undoings[kind, place, login] = at
 
     @property
     def _undone_for(self) -> float:
@@ -409,7 +454,8 @@ class Ledger:
         if self._sharing is not None:
             self._sharing.elsewhere.prune(now)
         settings = self._settings
-        self._deltas.expire = (now - settings.window, now - settings.good_for, now, int(now // BUCKET) - BUCKETS)
+        minutes_since, undoings_since = int(now // BUCKET) - BUCKETS, now - self._undone_for
+        self._deltas.expire = (now - settings.window, now - settings.good_for, now, minutes_since, undoings_since)
         written = self._place_written
         for place in [place for place, at in written.items() if abs(now - at) >= PLACE_STEP]:
             del written[place]

@@ -10,6 +10,7 @@ No I/O, no clock: ``now`` is an argument. Must not import asyncio, store, contro
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 BUCKET = 60.0
 BUCKETS = 60
@@ -91,6 +92,12 @@ class Quota:
     def load(self, login: str, minute: int, recipients: int) -> None:
         """Puts back a bucket that was stored."""
         self._logins.setdefault(login, {})[minute] = recipients
+
+    def buckets(self) -> Iterator[tuple[str, int, int]]:
+        """Login, minute since the epoch, recipients: all that is kept."""
+        for login, buckets in self._logins.items():
+            for minute, recipients in buckets.items():
+                yield login, minute, recipients
 
     def prune(self, now: float) -> None:
         """Drops what has expired."""

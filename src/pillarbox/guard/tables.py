@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pillarbox.guard.base import Blocked
 from pillarbox.guard.counts import Failure
+from pillarbox.guard.node import TABLE as NODE_TABLE
 from pillarbox.store.sqlite import Database
 
 K = TypeVar("K")
@@ -41,6 +42,16 @@ MIGRATIONS = (
         PRIMARY KEY (login, minute)
     ) STRICT, WITHOUT ROWID;
     """,
+    NODE_TABLE
+    + """
+    CREATE TABLE undoings (
+        kind TEXT NOT NULL,           -- l, g, c: see schema.py
+        prefix TEXT NOT NULL,
+        login TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (kind, prefix, login)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 FAILURES_CEILING = 200_000
@@ -60,6 +71,7 @@ class Loaded:
     places: list[tuple[str, float]] = field(default_factory=list)
     blocks: list[tuple[str, Blocked]] = field(default_factory=list)
     quotas: list[tuple[str, int, int]] = field(default_factory=list)
+    undoings: list[tuple[str, str, str, float]] = field(default_factory=list)
 
 
 def load(db: Database, now: float, failures_since: float, places_since: float, minutes_since: int) -> Loaded:
@@ -78,27 +90,32 @@ def load(db: Database, now: float, failures_since: float, places_since: float, m
         "SELECT login, minute, recipients FROM quotas WHERE minute >= ? ORDER BY minute DESC LIMIT ?",
         (minutes_since, LOAD_CEILING),
     ).fetchall()
+    undoings = db.execute(
+        "SELECT kind, prefix, login, at FROM undoings ORDER BY at DESC LIMIT ?", (LOAD_CEILING,)
+    ).fetchall()
     return Loaded(
         failures=[(print_, Failure(prefix, login, at)) for prefix, print_, login, at in reversed(failures)],
         places=[(prefix, at) for prefix, at in reversed(places)],
         blocks=[(prefix, Blocked(until, count)) for prefix, until, count in reversed(blocks)],
         quotas=[(login, minute, recipients) for login, minute, recipients in reversed(quotas)],
+        undoings=[(kind, prefix, login, at) for kind, prefix, login, at in reversed(undoings)],
     )
 
 
 @dataclass(slots=True)
 class Deltas:
     """The rows that changed, by key; None: the row is gone. ``expire``: rows older than these times are deleted
-    (failures and places by time, blocks by their end, quotas by minute)."""
+    (failures and places by time, blocks by their end, quotas by minute, undoings by time)."""
 
     failures: dict[tuple[str, bytes], Failure | None] = field(default_factory=dict)
     places: dict[str, float] = field(default_factory=dict)
     blocks: dict[str, Blocked | None] = field(default_factory=dict)
     quotas: dict[tuple[str, int], int] = field(default_factory=dict)
-    expire: tuple[float, float, float, int] | None = None
+    undoings: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    expire: tuple[float, float, float, int, float] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.failures or self.places or self.blocks or self.quotas or self.expire)
+        return bool(self.failures or self.places or self.blocks or self.quotas or self.undoings or self.expire)
 
     def merged(self, newer: "Deltas") -> "Deltas":
         """These and, over them, newer ones: for when a write did not succeed."""
@@ -107,18 +124,20 @@ class Deltas:
             places=_merge(self.places, newer.places),
             blocks=_merge(self.blocks, newer.blocks),
             quotas=_merge(self.quotas, newer.quotas),
+            undoings=_merge(self.undoings, newer.undoings),
             expire=newer.expire or self.expire,
         )
 
     def apply(self, db: Database) -> None:
         """Writes them; runs inside one transaction."""
         if self.expire is not None:
-            failures_since, places_since, now, minutes_since = self.expire
+            failures_since, places_since, now, minutes_since, undoings_since = self.expire
             db.execute("DELETE FROM failures WHERE at <= ?", (failures_since,))
             db.execute(_TRIM_FAILURES, (FAILURES_CEILING,))
             db.execute("DELETE FROM places WHERE at <= ?", (places_since,))
             db.execute("DELETE FROM blocks WHERE until <= ?", (now,))
             db.execute("DELETE FROM quotas WHERE minute < ?", (minutes_since,))
+            db.execute("DELETE FROM undoings WHERE at <= ?", (undoings_since,))
         db.executemany(
             "DELETE FROM failures WHERE prefix = ? AND fingerprint = ?",
             [key for key, failure in self.failures.items() if failure is None],
@@ -138,6 +157,10 @@ class Deltas:
         db.executemany(
             "INSERT OR REPLACE INTO quotas (login, minute, recipients) VALUES (?, ?, ?)",
             [(*key, recipients) for key, recipients in self.quotas.items()],
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO undoings (kind, prefix, login, at) VALUES (?, ?, ?, ?)",
+            [(*key, at) for key, at in self.undoings.items()],
         )
 
 
