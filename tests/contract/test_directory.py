@@ -1,10 +1,12 @@
-"""What every directory promises: one suite over the local directory in one process and behind a real UNIX socket."""
+"""What every directory promises: one suite over the local directory in one process, behind a real UNIX socket, and
+there with accounts that are a copy of a cluster's, whose verbs change the cluster."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.directory.machines import Machine, empty_cell
 from tests.support.clock import FakeClock
 
 from pillarbox.control.channel import ChannelServer, serve
@@ -33,17 +35,19 @@ class Site:
         return await self.directory.verify(PasswordCredentials(login, password, authzid), known_place=True)
 
 
-@pytest.fixture(params=["one process", "behind a socket"])
+@pytest.fixture(params=["one process", "behind a socket", "a cluster's copy behind a socket"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    accounts = await AccountsStore.open(tmp_path / "accounts.db")
-    operator_server = await serve(
-        tmp_path / "operator.sock", lambda _peer: operator_handlers(accounts, CHEAP), errors=ERRORS
-    )
+    machine: Machine | None = None
+    if request.param.startswith("a cluster's"):
+        machine = await Machine(tmp_path, await empty_cell(request.getfixturevalue("postgres"))).open()
+    accounts = await AccountsStore.open(tmp_path / "accounts.db") if machine is None else machine.copy
+    handlers = operator_handlers(accounts if machine is None else machine.accounts, CHEAP)
+    operator_server = await serve(tmp_path / "operator.sock", lambda _peer: handlers, errors=ERRORS)
     operator = Link(tmp_path / "operator.sock")
     await operator.start(patience=5)
     links, servers = [operator], [operator_server]
     lookup: AccountsStore | RemoteAccounts = accounts
-    if request.param == "behind a socket":
+    if request.param.endswith("behind a socket"):
         lookup = await _behind_a_socket(tmp_path / "spool.sock", accounts, links, servers)
     directory = LocalDirectory(lookup, CHEAP, clock=FakeClock().monotonic)
     yield Site(directory, operator, accounts)
@@ -52,7 +56,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await link.close()
     for server in servers:
         await server.close()
-    await accounts.close()
+    await (accounts if machine is None else machine).close()
 
 
 async def _behind_a_socket(

@@ -1,13 +1,17 @@
-"""What a directory promises beside passwords: SCRAM secrets, certificates; in one process and behind a socket."""
+"""What a directory promises beside passwords: SCRAM secrets, certificates; in one process, behind a socket, and
+there with accounts that are a copy of a cluster's."""
 
 import ssl
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from tests.directory.machines import Machine, empty_cell
 from tests.support.certs import Authority
 
 from pillarbox.control.channel import ChannelServer, RemoteError, serve
@@ -22,6 +26,7 @@ from pillarbox.directory.base import (
     TokenDirectory,
     Unavailable,
 )
+from pillarbox.directory.cluster import ClusterAccounts
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.remote import RemoteAccounts
 from pillarbox.directory.scram import ITERATIONS, read_secret
@@ -35,25 +40,35 @@ SECRET = "a secret of at least thirty-two octets"
 class Site:
     """A directory with every ability, and the operator's verbs."""
 
-    def __init__(self, directory: LocalDirectory, accounts: AccountsStore, operator: Link) -> None:
-        self.directory, self.accounts, self.operator = directory, accounts, operator
+    def __init__(
+        self,
+        directory: LocalDirectory,
+        accounts: AccountsStore,
+        verbs: AccountsStore | ClusterAccounts,
+        operator: Link,
+    ) -> None:
+        self.directory, self.accounts, self.verbs, self.operator = directory, accounts, verbs, operator
 
     async def verb(self, verb: str, **body: Any) -> Any:
         return await self.operator.request(f"user.{verb}", body)
 
 
-@pytest.fixture(params=["one process", "behind a socket"])
+@pytest.fixture(params=["one process", "behind a socket", "a cluster's copy behind a socket"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     (tmp_path / "token.key").write_text(SECRET)
     tokens = TokenSettings(tmp_path / "token.key", "https://id.example", "pillarbox")
     settings = LocalSettings(argon2_memory=64, argon2_time=1, scram=True, tokens=tokens)
-    accounts = await AccountsStore.open(tmp_path / "accounts.db")
-    handlers = operator_handlers(accounts, settings)
+    machine: Machine | None = None
+    if request.param.startswith("a cluster's"):
+        machine = await Machine(tmp_path, await empty_cell(request.getfixturevalue("postgres"))).open()
+    accounts = await AccountsStore.open(tmp_path / "accounts.db") if machine is None else machine.copy
+    verbs = accounts if machine is None else machine.accounts
+    handlers = operator_handlers(verbs, settings)
     servers: list[ChannelServer] = [await serve(tmp_path / "operator.sock", lambda _: handlers, errors=ERRORS)]
     operator = Link(tmp_path / "operator.sock")
     await operator.start(patience=5)
     links, lookup = [operator], accounts
-    if request.param == "behind a socket":
+    if request.param.endswith("behind a socket"):
         lookups = lookup_handlers(accounts)
         servers.append(await serve(tmp_path / "spool.sock", lambda _: lookups, errors=ERRORS))
         ours: dict[str, Any] = {}
@@ -63,25 +78,19 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await link.start(patience=5)
         links.append(link)
     directory = LocalDirectory(lookup, settings)
-    yield Site(directory, accounts, operator)
+    yield Site(directory, accounts, verbs, operator)
     directory.close()
     for link in links:
         await link.close()
     for server in servers:
         await server.close()
-    await accounts.close()
+    await (accounts if machine is None else machine).close()
 
 
 async def without_secret(site: Site, login: str) -> None:
     """An account of before scram = true."""
     await site.verb("add", login=login, password="right")
-    account = await site.accounts.find(login)
-    assert account is not None
-    await site.accounts.replace(type(account)(**{**fields(account), "scram": None}))
-
-
-def fields(account: Any) -> dict[str, Any]:
-    return {name: getattr(account, name) for name in account.__slots__}
+    await site.verbs.change(login, lambda found: replace(found, scram=None))
 
 
 async def test_the_local_directory_has_each_ability(site: Site) -> None:
@@ -263,10 +272,8 @@ async def test_before_the_accounts_were_heard_of_scram_is_neither_offered_nor_an
 
 async def test_a_stored_secret_that_cannot_be_read_is_unavailable_not_wrong(site: Site) -> None:
     await site.verb("add", login="anna", password="right")
-    account = await site.accounts.find("anna")
-    assert account is not None
     for damaged in ("nothing", "SCRAM-SHA-256$100000:AAA$AAA=:AAA="):
-        await site.accounts.replace(type(account)(**{**fields(account), "scram": damaged}))
+        await site.verbs.change("anna", partial(replace, scram=damaged))
         with pytest.raises(Unavailable):
             await site.directory.scram_secret("anna")
         with pytest.raises(Unavailable):

@@ -13,7 +13,7 @@ from pillarbox.directory.base import Account
 from pillarbox.directory.cluster import ClusterAccounts
 from pillarbox.directory.schema import MIGRATIONS, ROOM
 from pillarbox.store.migrations import migrate
-from pillarbox.store.postgresql import Store
+from pillarbox.store.postgresql import Store, Transaction
 
 
 def account(login: str, **fields: object) -> Account:
@@ -81,5 +81,25 @@ async def new_cell(node: Postgres) -> str:
     dsn = await asyncio.to_thread(node.create_database)
     store = Store(dsn)
     await migrate(store, ROOM, MIGRATIONS)
+    await store.close()
+    return dsn
+
+
+_emptied: dict[int, str] = {}
+
+
+async def empty_cell(node: Postgres) -> str:
+    """The DSN of a cell without accounts: the same one, emptied, for each test of a node."""
+    dsn = _emptied.get(node.port)
+    if dsn is None:
+        dsn = _emptied[node.port] = await new_cell(node)
+        return dsn
+    store = Store(dsn)
+
+    async def work(transaction: Transaction) -> None:
+        transaction.add("TRUNCATE account, account_removed, account_certificate")
+        transaction.add("UPDATE directory SET id = gen_random_uuid()::text, generation = 0")
+
+    await store.write(work)
     await store.close()
     return dsn
