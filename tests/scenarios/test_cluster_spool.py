@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.cell_users import create_owned, make_owned
 from tests.support.certs import Authority
 from tests.support.daemon import RunningDaemon, start_daemon
 from tests.support.nexthop import NextHop
@@ -15,13 +16,8 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.talk import Talk
 
 from pillarbox.console.operations import Filter, Operations
-from pillarbox.console.tables import rooms
 from pillarbox.control.channel import connect
 from pillarbox.daemon import paths
-from pillarbox.spool.cluster.spool import make_tables
-from pillarbox.spool.settings import ClusterSettings
-from pillarbox.store.migrations import migrate
-from pillarbox.store.postgresql import Store
 
 pytestmark = pytest.mark.scenario
 
@@ -38,18 +34,8 @@ def node() -> Iterator[Postgres]:
 
 @pytest.fixture
 def dsn(node: Postgres) -> str:
-    """A database with the tables."""
-    name = node.create_database()
-    asyncio.run(make_all_tables(name))
-    return name
-
-
-async def make_all_tables(dsn: str) -> None:
-    """Those of a first cell."""
-    store = Store(dsn)
-    for room in rooms(first=True):
-        await migrate(store, room.name, room.migrations)
-    await store.close()
+    """A cell with an ordinary owner, and a user for each role: no process is a superuser, or the owner."""
+    return asyncio.run(make_owned(node)).dsn
 
 
 @pytest.fixture
@@ -193,8 +179,7 @@ def test_a_cell_that_is_not_there_at_the_start_is_waited_for(
 
 async def test_of_two_cells_one_is_killed_and_only_what_it_holds_waits(serve: Start, dsn: str, password: str) -> None:
     with running_postgres(durable=True) as other:
-        second = other.create_database()
-        await make_tables(ClusterSettings(second))
+        second = (await make_owned(other)).dsn
         cells = f'[[spool.cell]]\nname = "b"\ndsn = "{second}"\n'
         async with NextHop(rcpt={"b@example.net": "451 4.3.0 later"}) as hop:
             routes = f'[[route]]\nhost = "127.0.0.1"\nport = {hop.port}\ntls = "none"\n'
@@ -267,7 +252,7 @@ def test_two_daemons_on_one_cell_share_one_queue(serve: Start, dsn: str, passwor
 def test_a_cell_that_does_not_keep_the_promise_is_refused_with_the_setting_to_change(
     serve: Start, node: Postgres, dsn: str, durability: str, tables: bool, advice: str
 ) -> None:
-    daemon = serve(dsn if tables else node.create_database(), durability=durability, start="no")
+    daemon = serve(dsn if tables else create_owned(node).of("owner").dsn, durability=durability, start="no")
     command = (sys.executable, "-P", "-m", "pillarbox", "serve", "--config", str(daemon.config))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
