@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
 import pytest
+from tests.support.cell_users import create_owned, make_owned
 from tests.support.postgres import Postgres, running_postgres
 
 from pillarbox.daemon import cells
-from pillarbox.daemon.cells import CellSpool
+from pillarbox.daemon.cells import Cells, CellSpool
 from pillarbox.daemon.process import CannotStart
 from pillarbox.spool.base import Filter, Unavailable
-from pillarbox.spool.cluster.spool import make_tables
-from pillarbox.spool.settings import CellSettings, CellsSettings, ClusterSettings
+from pillarbox.spool.settings import CellSettings, CellsSettings
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,17 @@ def node() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-async def spool(node: Postgres, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CellSpool]:
-    """A started one over a new cell, that looks often."""
+async def cell(node: Postgres, monkeypatch: pytest.MonkeyPatch) -> CellSettings:
+    """A new one with tables and users, looked at often."""
     monkeypatch.setattr(cells, "LOOK_AGAIN", 0.05)
     monkeypatch.setattr(cells, "LOOK_FOR", 0.05)
-    dsn = await asyncio.to_thread(node.create_database)
-    await make_tables(ClusterSettings(dsn))
-    made = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "test", "delivery")
+    return await make_owned(node)
+
+
+@pytest.fixture
+async def spool(cell: CellSettings) -> AsyncIterator[CellSpool]:
+    """A started one over it."""
+    made = CellSpool(cell, "local", "test", "delivery")
     await made.start()
     yield made
     await made.close()
@@ -40,6 +44,28 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110  # what another process does
             await asyncio.sleep(0.02)
+
+
+class Said:
+    """What was written to the log: the fields of each line."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, str]] = []
+
+    def error(self, event: str, **fields: str) -> None:
+        self.lines.append({"event": event, **fields})
+
+    info = exception = error
+
+    def reasons(self, event: str) -> list[str]:
+        return [f"{line['cell']}: {line['reason']}" for line in self.lines if line["event"] == event]
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    log = Said()
+    monkeypatch.setattr(cells, "log", log)
+    return log
 
 
 def execute(node: Postgres, *statements: str) -> None:
@@ -64,7 +90,9 @@ async def test_a_cell_that_is_weakened_while_it_serves_takes_no_mail_until_it_is
     await until(lambda: spool.refusal(100) is None)
 
 
-async def test_tables_that_a_newer_program_brought_up_are_no_reason_to_stop(node: Postgres, spool: CellSpool) -> None:
+async def test_tables_that_a_newer_program_brought_up_are_no_reason_to_stop(
+    cell: CellSettings, spool: CellSpool
+) -> None:
     looked = asyncio.Event()
     kept = spool._look
 
@@ -72,13 +100,12 @@ async def test_tables_that_a_newer_program_brought_up_are_no_reason_to_stop(node
         await kept()
         looked.set()
 
-    dsn = spool._cell.dsn
-    await asyncio.to_thread(_upgrade, dsn)
+    await asyncio.to_thread(_upgrade, cell.of("owner").dsn)
     spool._look = look  # type: ignore[method-assign]  # so that the test knows that it looked
     async with asyncio.timeout(30):
         await looked.wait()
     assert spool.refusal(100) is None
-    late = CellSpool(CellsSettings((CellSettings("a", dsn),), "local"), "late", "submission")
+    late = CellSpool(cell, "local", "late", "submission")
     with pytest.raises(CannotStart, match="newer Pillarbox"):
         await late.start()
 
@@ -90,11 +117,98 @@ def _upgrade(dsn: str) -> None:
 
 async def test_without_the_driver_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillarbox.store.postgresql", None)
-    settings = CellsSettings((CellSettings("a", "host=pg1"),))
+    gone = CellSettings("a", "host=pg1")
     with pytest.raises(CannotStart, match=r"pip install pillarbox\[cluster\]"):
-        await CellSpool(settings, "test", "keeper").start()
-    offline = CellSpool(settings, "test", "keeper")
+        await CellSpool(gone, "quorum", "test", "keeper").start()
+    offline = CellSpool(gone, "quorum", "test", "keeper")
     await offline.start(strict=False)  # an operator without a daemon has accounts to look at all the same
     with pytest.raises(Unavailable, match=r"pillarbox\[cluster\]"):
         await offline.depth(0.0)
     await offline.close()
+
+
+async def test_a_right_that_is_missing_is_named_at_the_start(cell: CellSettings) -> None:
+    user = psycopg.conninfo.conninfo_to_dict(cell.of("submission").dsn)["user"]
+
+    def revoke() -> None:
+        with psycopg.connect(cell.of("owner").dsn) as connection:
+            connection.execute(f'REVOKE INSERT ON pillarbox.recipient FROM "{user}"'.encode())
+
+    await asyncio.to_thread(revoke)
+    lacking = r"who is its submission, lacks rights: INSERT on recipient; `pillarbox cluster upgrade`"
+    with pytest.raises(CannotStart, match=lacking):
+        await CellSpool(cell, "local", "test", "submission").start()
+    others = CellSpool(cell, "local", "test", "delivery")
+    await others.start()  # they do their own work
+    assert others.refusal(0) is None
+    await others.close()
+
+
+async def test_a_cell_that_is_away_is_awaited_with_what_to_change_in_the_log(node: Postgres, said: Said) -> None:
+    nobody = await asyncio.to_thread(create_owned, node)  # no user of a role was made
+    awaited = CellSpool(nobody, "local", "test", "submission")
+    await awaited.start()
+    (line,) = said.reasons("cell.awaited")
+    assert "does not exist; make them: see docs/howto/cluster.md" in line
+    assert isinstance(awaited.refusal(0), Unavailable)
+    await awaited.close()
+
+
+async def test_two_cells_that_are_one_postgresql_cluster_are_refused_at_the_start(
+    node: Postgres, cell: CellSettings
+) -> None:
+    other = await make_owned(node)
+    both = Cells(CellsSettings((cell, CellSettings("b", other.dsn)), "local"), "test", "submission")
+    with pytest.raises(CannotStart, match=r"is the same PostgreSQL cluster as (a|b); give each cell a cluster"):
+        await both.start()
+
+
+async def test_a_cell_whose_dsn_leads_to_another_cluster_by_now_is_refused(
+    node: Postgres, cell: CellSettings
+) -> None:
+    """Seen as it is when another server answers at the same place: with another system identifier."""
+    systems: dict[str, int] = {}
+    spool = CellSpool(cell, "local", "test", "submission", systems)
+    await spool.start()
+    assert spool.refusal(0) is None
+    was, systems["a"] = systems["a"], 7
+    await until(lambda: isinstance(spool.refusal(0), Unavailable))
+    assert f"another PostgreSQL cluster than before (its system identifier was 7 and is {was})" in str(
+        spool.refusal(0)
+    )
+    assert "restart Pillarbox" in str(spool.refusal(0))
+    systems["a"] = was
+    await until(lambda: spool.refusal(0) is None)
+    await spool.close()
+
+
+async def test_a_cell_that_is_weakened_while_another_serves_is_left_out_and_said_once(
+    cell: CellSettings, said: Said
+) -> None:
+    with running_postgres(durable=True) as weak:
+        second = CellSettings("b", (await make_owned(weak)).dsn)
+        both = Cells(CellsSettings((cell, second), "local"), "test", "submission")
+        await both.start()
+        assert {both.tag() for _ in range(200)} == {"a", "b"}
+        await asyncio.to_thread(execute, weak, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        await until(lambda: "cell b" in (both.unhealthy_reason() or ""))
+        looks = 0
+        kept = both._all["b"]._look
+
+        async def look() -> None:
+            nonlocal looks
+            looks += 1
+            await kept()
+
+        both._all["b"]._look = look  # type: ignore[method-assign]  # so that the test knows that it looked
+        await until(lambda: looks > 3)
+        assert {both.tag() for _ in range(200)} == {"a"}
+        assert both.refusal(100) is None
+        assert both.takes_mail()
+        (line,) = said.reasons("cell.refused")
+        assert line.startswith("b: ")
+        assert "set fsync = on" in line
+        await asyncio.to_thread(execute, weak, "ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()")
+        await until(lambda: both.unhealthy_reason() is None)
+        assert {both.tag() for _ in range(200)} == {"a", "b"}
+        await both.close()

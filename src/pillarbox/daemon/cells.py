@@ -11,6 +11,9 @@ all the time, for a fail-over may lead to a server with other settings: while th
 taken by it, whoever changed it. So it is while its database is as large as its limit. Delivery and the operator's
 verbs go on, since they promise nothing new.
 
+Two cells that are one PostgreSQL cluster are refused, and so is a cell that is another cluster than it was: a dsn
+that leads elsewhere by now, which must not be taken for the cell that has our mail.
+
 ERRORS
     CannotStart: no driver, no password, no tables, a weaker cell. Otherwise those of spool.base.
 """
@@ -22,8 +25,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pillarbox.console.cells import CellUnusable, examine, open_store
+from pillarbox.console.cells import CellUnusable, examine, open_store, refusal
 from pillarbox.daemon.process import CannotStart
+from pillarbox.doctor.cell import moved, same_cluster
+from pillarbox.doctor.report import Finding
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import (
     CellState,
@@ -60,10 +65,18 @@ _SIZE = "SELECT pg_database_size(current_database())"
 
 class CellSpool:
     """Intake, Outbox and Ledger over one cell; see the module's text. ``name``: what the server shows of us;
-    ``role``: as whom it is asked."""
+    ``role``: as whom it is asked; ``systems``: the identifiers of all cells' PostgreSQL clusters, by cell."""
 
-    def __init__(self, cell: CellSettings, durability: Durability, name: str, role: Role) -> None:
+    def __init__(
+        self,
+        cell: CellSettings,
+        durability: Durability,
+        name: str,
+        role: Role,
+        systems: dict[str, int] | None = None,
+    ) -> None:
         self._cell = cell
+        self._systems = {} if systems is None else systems
         self._durability = durability
         self._name, self._role = name, role
         self._store: Store | None = None
@@ -116,13 +129,13 @@ class CellSpool:
         try:
             found = await examine(self._store, self._cell, self._durability, role=self._role)
         except Denied as error:
-            raise CellUnusable(f"cell {self._cell.name}: {error}") from None
+            raise CellUnusable(refusal(self._cell.name, error)) from None
         except StoreError as error:
             if self._spool is None:
-                self._wait(f"cell {self._cell.name}: {error}")
+                self._wait(refusal(self._cell.name, error))
             return
         # tables that a newer program brought up meanwhile are no reason to stop: migrations are safe while serving
-        looked_at = found.findings if self._spool is None else found.promise
+        looked_at = [*self._identity(found.system), *(found.findings if self._spool is None else found.promise)]
         refusals = [f"{one.subject}: {one.message}; {one.advice}" for one in looked_at if one.blocks]
         if refusals:
             raise CellUnusable("; ".join(refusals))
@@ -132,6 +145,16 @@ class CellSpool:
             log.info("cell.accepted", cell=self._store.where)
         self._refused = self._said = None
         await self._look_for_room(self._store)
+
+    def _identity(self, system: int) -> list[Finding]:
+        """Whether it is the PostgreSQL cluster that it was, and no other cell's."""
+        known = self._systems.get(self._cell.name)
+        if known is not None:
+            return moved(self._cell.name, known, system)
+        found = same_cluster([*self._systems.items(), (self._cell.name, system)])
+        if not found:
+            self._systems[self._cell.name] = system
+        return found
 
     async def _look_for_room(self, store: "Store") -> None:
         """How large its database is: the files' lengths, so a cheap question."""
@@ -261,7 +284,8 @@ class Cells(CompositeSpool):
     """All cells of the configuration as one spool; see the module's text."""
 
     def __init__(self, settings: CellsSettings, name: str, role: Role) -> None:
-        self._all = {cell.name: CellSpool(cell, settings.durability, name, role) for cell in settings.cells}
+        systems: dict[str, int] = {}
+        self._all = {cell.name: CellSpool(cell, settings.durability, name, role, systems) for cell in settings.cells}
         super().__init__(self._all)
 
     async def start(self, *, strict: bool = True) -> None:

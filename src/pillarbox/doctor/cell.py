@@ -89,6 +89,15 @@ def same_cluster(cells: Sequence[tuple[str, int]]) -> list[Finding]:
     return found
 
 
+def moved(cell: str, known: int, system: int) -> list[Finding]:
+    """A cell that was one cluster, by its identifier, and is another now: its mail is elsewhere."""
+    if system == known:
+        return []
+    message = f"is another PostgreSQL cluster than before (its system identifier was {known} and is {system})"
+    advice = "name in dsn the hosts of the cluster that has its mail; if the new one is meant, restart Pillarbox"
+    return [Finding(Severity.ERROR, f"cell {cell}", message, advice, blocks=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One server that a cell's DSN names; ``facts`` None: it did not answer, and ``trouble`` says why."""
