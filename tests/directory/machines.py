@@ -35,13 +35,15 @@ class Machine:
         self.accounts: ClusterAccounts
         self.store: Store
 
-    async def open(self) -> "Machine":
+    async def open(self, *, asking: bool = True) -> "Machine":
+        """``asking``: each second, by itself."""
         self.folder.mkdir(exist_ok=True)
         self.store = Store(self.dsn)
         self.copy = await AccountsStore.open(self.folder / "accounts.db", copy=True)
         self.copy.on_change(self._hear)
         self.accounts = ClusterAccounts(self.store, self.copy, name="a")
-        await self.accounts.start()
+        if asking:
+            await self.accounts.start()
         return self
 
     async def _hear(self, login: str, _generation: int) -> None:
