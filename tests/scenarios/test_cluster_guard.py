@@ -140,8 +140,8 @@ def test_with_the_cell_away_each_machine_goes_on_by_itself_and_afterwards_all_is
     node.start()
     one.start()
     two.wait_for("guard.together", timeout=WITHIN)
-    for daemon in machines:
-        until("both are blocked", lambda daemon=daemon: blocked(daemon) == {GUESSER, THIRD})
+    until("both are blocked at one", lambda: blocked(one) == {GUESSER, THIRD})
+    until("both are blocked at two", lambda: blocked(two) == {GUESSER, THIRD})
     alone = [line for daemon in machines for line in daemon.log() if line["event"] == "guard.alone"]
     assert len(alone) <= 3, "once per outage and start"
     assert [daemon.stop() for daemon in machines] == [0, 0]
