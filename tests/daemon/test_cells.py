@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
+from tests.support.cell_faults import Said, until
 from tests.support.cell_users import create_owned, make_owned
 from tests.support.postgres import Postgres, running_postgres
 
@@ -38,27 +39,6 @@ async def spool(cell: CellSettings) -> AsyncIterator[CellSpool]:
     await made.start()
     yield made
     await made.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110  # what another process does
-            await asyncio.sleep(0.02)
-
-
-class Said:
-    """What was written to the log: the fields of each line."""
-
-    def __init__(self) -> None:
-        self.lines: list[dict[str, str]] = []
-
-    def error(self, event: str, **fields: str) -> None:
-        self.lines.append({"event": event, **fields})
-
-    info = exception = error
-
-    def reasons(self, event: str) -> list[str]:
-        return [f"{line['cell']}: {line['reason']}" for line in self.lines if line["event"] == event]
 
 
 @pytest.fixture

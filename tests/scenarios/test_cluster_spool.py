@@ -190,7 +190,7 @@ async def test_of_two_cells_one_is_killed_and_only_what_it_holds_waits(serve: St
                 await asyncio.to_thread(daemon.wait_for, "delivery.deferred", queue_id=queue_id)
             hop.rcpt.clear()
             other.kill9()
-            await asyncio.to_thread(daemon.wait_for, "cell.failed", role="submission")
+            await asyncio.to_thread(daemon.wait_for, "cell.failed", role="submission", timeout=60)
             later = [(await asyncio.to_thread(submit, daemon, password, n)).split()[-1] for n in range(12, 16)]
             assert all(queue_id.endswith("-a") for queue_id in later), "accepting goes on, in the other cell"
             await hop.received(4)  # and so does delivery

@@ -11,9 +11,10 @@ from pillarbox.console.way import open_owners
 from pillarbox.spool.settings import CellSettings
 
 
-def create_owned(node: Postgres) -> CellSettings:
-    """An empty database whose owner may make users and is no superuser; over the socket nobody needs a password."""
-    name = f"pb{secrets.token_hex(4)}"
+def create_owned(node: Postgres, name: str | None = None) -> CellSettings:
+    """An empty database whose owner may make users and is no superuser; over the socket nobody needs a password.
+    ``name``: of the database, and what users' names begin with."""
+    name = name or f"pb{secrets.token_hex(4)}"
     with psycopg.connect(node.dsn("postgres"), autocommit=True) as connection:
         owner = sql.Identifier(f"{name}_owner")
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEROLE").format(owner))
@@ -22,9 +23,9 @@ def create_owned(node: Postgres) -> CellSettings:
     return CellSettings("a", node.dsn(name, user=f"{name}_{{role}}"))
 
 
-async def make_owned(node: Postgres) -> CellSettings:
+async def make_owned(node: Postgres, name: str | None = None) -> CellSettings:
     """The same with all tables and users, made by its owner."""
-    cell = create_owned(node)
+    cell = create_owned(node, name)
     store = open_owners(cell, None, None, name="init")
     try:
         await make(store, cell, first=True)

@@ -139,26 +139,45 @@ class Postgres:
     Over the socket everybody is trusted (its folder is closed to others); over TCP they need ``password``.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        settings: Mapping[str, str] | None = None,
+        tls: bool = False,
+        standby_of: "Postgres | None" = None,
+    ) -> None:
         self.folder = folder
+        self.programs: Path = standby_of.programs if standby_of is not None else programs(tls=tls)
         self.data = folder / "data"
         self.log_path = folder / "log"
         self.port = steady_ports(1)[0]
         self.password = secrets.token_urlsafe(12)
         self.settings = {**MODEST, **({} if durable else HASTY), **(settings or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        if standby_of is not None:
+            self.password = standby_of.password
+            self._copy(standby_of)
+            return
         secret = folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password)
         hand_over(secret)
         run(
             (
-                *(str(programs() / "initdb"), "--no-sync", f"--pgdata={self.data}", "--username=postgres"),
+                *(str(self.programs / "initdb"), "--no-sync", f"--pgdata={self.data}", "--username=postgres"),
                 *("--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256"),
                 f"--pwfile={secret}",
             ),
             folder,
         )
+
+    def _copy(self, primary: "Postgres") -> None:
+        """A base backup that follows it."""
+        source = primary.dsn("postgres")
+        command = (str(self.programs / "pg_basebackup"), f"--dbname={source}", f"--pgdata={self.data}", "--no-sync")
+        run((*command, "--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream"), self.folder)
 
     # -- life
 
@@ -171,7 +190,7 @@ class Postgres:
             "port": str(self.port),
             "unix_socket_directories": str(self.folder),
         }
-        command = [str(programs() / "postgres"), "-D", str(self.data)]
+        command = [str(self.programs / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with self.log_path.open("ab") as log:
@@ -251,10 +270,17 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running_postgres(*, durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
-    """A node that runs; killed and removed at the end. ``settings``: as in postgresql.conf, over those here."""
+def running_postgres(
+    *,
+    durable: bool = False,
+    settings: Mapping[str, str] | None = None,
+    tls: bool = False,
+    standby_of: Postgres | None = None,
+) -> Iterator[Postgres]:
+    """A node that runs; killed and removed at the end. ``settings``: as in postgresql.conf, over those here; ``tls``:
+    one that can do TLS; ``standby_of``: a copy that follows that node, which runs."""
     folder = scratch_folder("pg-")
-    node = Postgres(folder, durable=durable, settings=settings)
+    node = Postgres(folder, durable=durable, settings=settings, tls=tls, standby_of=standby_of)
     try:
         node.start()
         yield node
