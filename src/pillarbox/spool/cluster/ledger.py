@@ -17,6 +17,7 @@ from pillarbox.spool.cluster import verbs
 from pillarbox.spool.cluster.cell import Cell
 from pillarbox.spool.cluster.removal import Removal
 from pillarbox.spool.cluster.rows import LATER, by_message, envelope_of, escaped, recipient_of
+from pillarbox.spool.cluster.schema import BY_INDEX
 from pillarbox.spool.cluster.settling import add_messages
 from pillarbox.spool.meaning import HOLD, PAGE, RELEASE, RETRY, Change
 from pillarbox.spool.schema import GONE
@@ -61,7 +62,7 @@ class ClusterLedger:
     async def _load(self, queue_ids: Sequence[str]) -> Sequence[QueuedMessage]:
         if not queue_ids:
             return ()
-        found, rows = await self._cell.read(verbs.messages(queue_ids), verbs.recipients(queue_ids))
+        _, found, rows = await self._cell.read(BY_INDEX, verbs.messages(queue_ids), verbs.recipients(queue_ids))
         recipients = by_message(rows)
         listed = []
         for row in found:
@@ -103,6 +104,7 @@ class ClusterLedger:
             return (), None
 
         async def work(transaction: Transaction) -> set[str]:
+            transaction.add(*BY_INDEX)
             return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, names, now))}
 
         ids = sorted(await self._cell.change(work))
@@ -113,6 +115,7 @@ class ClusterLedger:
         now, name = self._cell.clock(), escaped(queue_id)
 
         async def work(transaction: Transaction) -> None:
+            transaction.add(*BY_INDEX)
             transaction.add(verbs.LOCK, (name,))
             rows = await transaction.fetch(verbs.OF_A_MESSAGE, (name,))
             if not rows:

@@ -14,6 +14,7 @@ from pillarbox.spool.cluster.batches import Batches, done, fail
 from pillarbox.spool.cluster.cell import Cell, spool_error
 from pillarbox.spool.cluster.removal import Removal
 from pillarbox.spool.cluster.rows import RECIPIENT_COLUMNS, by_message, envelope_of, escaped, recipient_of
+from pillarbox.spool.cluster.schema import BY_INDEX
 from pillarbox.spool.cluster.settling import Result, Settling, carry_out, lost
 from pillarbox.spool.cluster.taking import FIRST, Wanted, add_promotion, add_taking, is_due
 from pillarbox.spool.cluster.workers import HEARTBEAT, Identity, Worker
@@ -178,7 +179,7 @@ class ClusterOutbox:
 
     async def _load(self, identity: Identity, taking: int, keys: Mapping[str, set[int]]) -> list[Lease]:
         names = list(keys)
-        messages, rows = await self._cell.read((_LOAD, (names,)), (_RECIPIENTS, (names,)))
+        _, messages, rows = await self._cell.read(BY_INDEX, (_LOAD, (names,)), (_RECIPIENTS, (names,)))
         recipients = by_message(rows)
         leases = []
         for row in messages:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pillarbox.spool.base import SpoolError
 from pillarbox.spool.cluster.cell import Cell
+from pillarbox.spool.cluster.schema import BY_INDEX
 from pillarbox.store.postgresql import Transaction
 from pillarbox.telemetry.events import get_logger
 
@@ -101,6 +102,7 @@ class Removal:
         """These messages, if nobody is left. Raises Unavailable."""
 
         async def work(transaction: Transaction) -> None:
+            transaction.add(*BY_INDEX)
             transaction.add(_REMOVE, (list(queue_ids),))
 
         await self._cell.change(work)

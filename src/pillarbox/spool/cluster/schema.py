@@ -143,6 +143,15 @@ MIGRATIONS = (
         # Its plan is made once in a session, mostly over an empty table, where reading all of it looks cheap.
         "ALTER FUNCTION refuse_later_recipients() SET enable_seqscan = off",
     ),
+    (
+        # What was brought back: a repeat is void, also when it was delivered meanwhile. The owner's alone.
+        """
+        CREATE TABLE restored (
+            queue_id text COLLATE "C" PRIMARY KEY,
+            at timestamptz NOT NULL DEFAULT now()
+        )
+        """,
+    ),
 )
 
 _TO_COMMIT = "EXECUTE ON FUNCTION content_is_whole(int8, int4, int8)"
@@ -176,6 +185,15 @@ GRANTS: dict[str, tuple[str, ...]] = {
     ),
 }
 """What each role may do here, as GRANT takes it, without the role (store.rights)."""
+
+_READING_ALL = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+BY_INDEX: tuple[str, tuple[()]] = (
+    "SELECT " + ", ".join(f"set_config('{way}', 'off', true)" for way in _READING_ALL),
+    (),
+)
+"""A statement before those that name the rows they want: until the transaction ends, plans look them up one by one. A
+plan is made once in a session, mostly over tables that are nearly empty, where reading all of one looks cheap; and it
+is kept while a next hop is away and the queue grows."""
 
 VOID_AFTER = 30
 """Seconds after which a worker that was not heard of has lost its leases."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pillarbox.spool.base import LeaseLost, NewMessage, QueueIdTaken, Settlement, State
 from pillarbox.spool.cluster.rows import LATER, Packed, digests, insertion, pack, to_json
+from pillarbox.spool.cluster.schema import BY_INDEX
 from pillarbox.spool.schema import GONE
 from pillarbox.spool.settling import Known, Plan, is_carried_out, plan
 from pillarbox.store.postgresql import Transaction
@@ -127,6 +128,7 @@ async def carry_out(transaction: Transaction, jobs: Sequence[Settling], now: flo
 
 
 async def _read(transaction: Transaction, jobs: Sequence[Settling]) -> dict[str, dict[int, Row]]:
+    transaction.add(*BY_INDEX)
     shared = [job.queue_id for job in jobs if not job.alone]
     if shared:
         transaction.add(_LOCK, (shared,))

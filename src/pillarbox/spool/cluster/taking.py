@@ -12,7 +12,7 @@ stop in the middle of it): two at a time would find the same recipients.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from pillarbox.spool.cluster.schema import FREE
+from pillarbox.spool.cluster.schema import BY_INDEX, FREE
 from pillarbox.spool.due import STEP, Lane
 from pillarbox.store.postgresql import Statement, Transaction
 
@@ -114,6 +114,7 @@ def add_promotion(transaction: Transaction, now: float) -> None:
 def add_taking(transaction: Transaction, wanted: Wanted, worker: int, lease: int) -> Statement:
     """Lends to a worker. Rows (rank, queue id, key) of all that it has now; and one (None, domain, priority) with the
     last lane that was looked at, if there may be more."""
+    transaction.add(*BY_INDEX)
     transaction.add(_TURN)
     add_promotion(transaction, wanted.now)
     domain, priority = wanted.after
