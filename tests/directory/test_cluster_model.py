@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.directory.machines import Machine, account, empty_cell
 from tests.support.postgres import Postgres
 
@@ -213,8 +213,11 @@ class Machines(RuleBasedStateMachine):
         self.open(number)
 
 
-def test_two_machines_and_their_cell_are_as_the_model_says(postgres: Postgres) -> None:
-    class Here(Machines):
-        node = postgres
+@pytest.fixture(scope="module", autouse=True)
+def _node(postgres: Postgres) -> None:
+    """A unittest.TestCase takes no fixture as an argument."""
+    Machines.node = postgres
 
-    run_state_machine_as_test(Here, settings=settings(max_examples=25, stateful_step_count=20))
+
+TestTwoMachines = Machines.TestCase
+TestTwoMachines.settings = settings(max_examples=25, stateful_step_count=20, derandomize=True, deadline=None)

@@ -203,6 +203,7 @@ async def test_the_operator_sees_accounts_without_their_secrets(house: House) ->
         "scram": False,
         "certificates": [],
         "current_hash": True,
+        "alone": False,
     }
 
 

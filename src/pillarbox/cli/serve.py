@@ -74,7 +74,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         raise Exit(1)
 
 
-_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise", "guard")
+_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise", "guard", "users")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -87,6 +87,8 @@ def _show(found: dict[str, Any]) -> None:
         say(f"promise        {promise}")
     for alone in (process["guard"] for process in found["processes"] if process.get("guard")):
         say(f"guard          {alone}")
+    for trouble in (process["users"] for process in found["processes"] if process.get("users")):
+        say(f"users          {trouble}")
     _show_queue(found.get("queue"))
     say("")
     rows = []

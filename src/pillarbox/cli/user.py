@@ -149,8 +149,12 @@ def list_users(
 
 
 def _row(user: User) -> tuple[str, ...]:
-    state = "disabled" if user.disabled else "active"
+    state = _state(user)
     return user.login, " ".join(user.addresses), " ".join(user.domains), state, moment_text(user.password_changed_at)
+
+
+def _state(user: User) -> str:
+    return ("disabled" if user.disabled else "active") + (", here only" if user.alone else "")
 
 
 def as_data(user: User) -> dict[str, Any]:
@@ -164,6 +168,7 @@ def as_data(user: User) -> dict[str, Any]:
         "disabled": user.disabled,
         "scram": user.scram,
         "certificates": list(user.certificates),
+        "alone": user.alone,
         "created_at": user.created_at,
         "password_changed_at": user.password_changed_at,
     }
@@ -183,7 +188,7 @@ def show(login: Login, as_json: JsonOption = False, config: ConfigOption = None)
         say_json(as_data(user))
         return
     say(f"login                {user.login}")
-    say(f"state                {'disabled' if user.disabled else 'active'}")
+    say(f"state                {_state(user)}")
     say(f"addresses            {' '.join(user.addresses) or '-'}")
     say(f"domains              {' '.join(user.domains) or '-'}")
     say(f"may redirect         {'yes' if user.may_redirect else 'no'}")

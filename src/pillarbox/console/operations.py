@@ -87,7 +87,7 @@ class User:
     """An account as the operator sees it.
 
     ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured. ``certificates``: marks
-    of client certificates that sign in as it.
+    of client certificates that sign in as it. ``alone``: the cluster does not have it, only this machine.
     """
 
     login: str
@@ -101,6 +101,7 @@ class User:
     scram: bool = False
     current_hash: bool = True
     certificates: tuple[str, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,10 @@ class ClusterAccounts:
         """See AccountLookup.find."""
         return await self._copy.find(login)
 
+    async def alone(self) -> frozenset[str]:
+        """The logins of accounts that this machine has and the cluster does not."""
+        return frozenset(account.login for account in await self._copy.list_alone())
+
     # -- the verbs: the cell, then the copy
 
     async def add(self, account: Account) -> None:

@@ -19,7 +19,7 @@ workers' channels are closed instead: they come back and ask.
 
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
 recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
-current_hash: bool}):
+current_hash: bool, alone: bool: this machine has it and the cluster does not}):
 
     user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled}; all but the
                    first two may be left out
@@ -225,14 +225,18 @@ class _OperatorService:
         return self._view(account)
 
     async def list_all(self, _channel: Channel, _body: Any) -> list[dict[str, Any]]:
-        return [self._view(account) for account in await self._accounts.list()]
+        alone = await self._list_alone()
+        return [self._view(account, alone=account.login in alone) for account in await self._accounts.list()]
 
     async def show(self, _channel: Channel, body: Any) -> dict[str, Any]:
         login = _field(str, body, "login")
         account = await self._accounts.find(login)
         if account is None:
             raise UnknownAccount(login)
-        return self._view(account)
+        return self._view(account, alone=account.login in await self._list_alone())
+
+    async def _list_alone(self) -> frozenset[str]:
+        return await self._accounts.alone() if isinstance(self._accounts, ClusterAccounts) else frozenset()
 
     async def password(self, _channel: Channel, body: Any) -> dict[str, Any]:
         login = _field(str, body, "login")
@@ -308,7 +312,7 @@ class _OperatorService:
                 raise InvalidAccount(f"the password {error}") from error
         return await self._passwords.hash(prepared), scram
 
-    def _view(self, account: Account) -> dict[str, Any]:
+    def _view(self, account: Account, *, alone: bool = False) -> dict[str, Any]:
         return {
             "login": account.login,
             "addresses": account.addresses,
@@ -321,6 +325,7 @@ class _OperatorService:
             "scram": account.scram is not None,
             "certificates": account.certificates,
             "current_hash": self._passwords.is_current(account.password_hash),
+            "alone": alone,
         }
 
 
