@@ -1,6 +1,8 @@
 """[spool] kind = "cluster": `pillarbox serve` over a real PostgreSQL, that is killed and started again under it."""
 
 import asyncio
+import os
+import re
 import subprocess
 import sys
 import time
@@ -204,6 +206,7 @@ async def test_of_two_cells_one_is_killed_and_only_what_it_holds_waits(serve: St
             assert states["b"]["messages"] is None
             assert states["b"]["reason"]
             assert states["a"]["reason"] is None
+            await asyncio.to_thread(assert_people_see_it, daemon)
             other.start()
             for role in ("spool", "delivery"):
                 await asyncio.to_thread(daemon.wait_for, "cell.recovered", role=role, timeout=60)
@@ -217,6 +220,26 @@ async def test_of_two_cells_one_is_killed_and_only_what_it_holds_waits(serve: St
             assert subjects == list(range(16)), "nothing lost, nothing doubled"
             channel.close()
             assert await asyncio.to_thread(daemon.stop) == 0
+
+
+def assert_people_see_it(daemon: RunningDaemon) -> None:
+    """That cell b is missing: what is printed is a's, the rest is said beside it, and the command fails."""
+    listed = ask(daemon, "queue", "list")
+    assert listed.returncode == 1
+    homes = set(re.findall(r"\b[0-9A-Z]{26}-(\w+)", listed.stdout))
+    assert homes == {"a"}, listed.stdout
+    assert listed.stderr.startswith("cell b cannot be asked, so its messages are left out: ")
+    status = ask(daemon, "status").stdout.splitlines()
+    a, b = (next(line for line in status if line.startswith(f"cell           {name}: ")) for name in "ab")
+    assert re.fullmatch(r"cell           a: \d+ messages?, [0-9.]+ GiB", a)
+    assert re.match(r"cell           b: cannot be asked(, [0-9.]+ GiB)?; \S", b)
+
+
+def ask(daemon: RunningDaemon, *command: str) -> "subprocess.CompletedProcess[str]":
+    """What the program prints."""
+    program = (sys.executable, "-P", "-m", "pillarbox", *command, "--config", str(daemon.config))
+    wide = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(program, env=wide, capture_output=True, text=True, timeout=60)
 
 
 def test_a_cell_at_its_limit_gets_452_and_says_so_once(serve: Start, dsn: str, password: str) -> None:

@@ -21,7 +21,7 @@ ERRORS
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ from pillarbox.spool.base import (
     Unavailable,
 )
 from pillarbox.spool.cluster.composite import CompositeSpool
+from pillarbox.spool.cluster.composite_ledger import CompositeLedger
 from pillarbox.spool.operated import PagedLedger
 from pillarbox.spool.settings import CellSettings, CellsSettings, Durability, Role
 from pillarbox.store.errors import Denied, StoreError
@@ -274,10 +275,34 @@ class CellSpool:
     async def depth(self, now: float) -> Depth:
         """See Ledger.depth."""
         depth = await self._opened().depth(now)
-        size, limit = self._size, self._cell.max_size
-        state = CellState(self._cell.name, depth.messages, self.unhealthy_reason(), size, limit)
-        free = None if limit is None or size is None else max(limit - size, 0)
-        return replace(depth, free=free, cells=(state,))
+        return with_sizes(depth, [self.sized(CellState(self._cell.name, depth.messages, self.unhealthy_reason()))])
+
+    def sized(self, state: CellState) -> CellState:
+        """With the size of its database as it was last seen, and its limit."""
+        return replace(state, size=self._size, max_size=self._cell.max_size)
+
+
+def with_sizes(depth: Depth, states: Sequence[CellState]) -> Depth:
+    """``free``: what is left to the limits, if all cells have one and can be asked."""
+    room = [
+        max(state.max_size - state.size, 0)
+        for state in states
+        if state.max_size is not None and state.size is not None and state.messages is not None
+    ]
+    return replace(depth, free=sum(room) if len(room) == len(states) else None, cells=tuple(states))
+
+
+class CellsLedger(CompositeLedger):
+    """That of all cells, which knows how large they are."""
+
+    def __init__(self, cells: Mapping[str, CellSpool]) -> None:
+        super().__init__(cells)
+        self._all = cells
+
+    async def depth(self, now: float) -> Depth:
+        """See CompositeLedger.depth."""
+        depth = await super().depth(now)
+        return with_sizes(depth, [self._all[state.name].sized(state) for state in depth.cells])
 
 
 class Cells(CompositeSpool):
@@ -287,6 +312,7 @@ class Cells(CompositeSpool):
         systems: dict[str, int] = {}
         self._all = {cell.name: CellSpool(cell, settings.durability, name, role, systems) for cell in settings.cells}
         super().__init__(self._all)
+        self.ledger = CellsLedger(self._all)
 
     async def start(self, *, strict: bool = True) -> None:
         """Looks at each cell; see CellSpool.start. Raises CannotStart."""
