@@ -2,10 +2,10 @@
 
     python -m bench.guard_cluster [--seconds 20] [--failures 200]
 
-Starts a PostgreSQL of its own (one node, fsync off: this is about work, not disks). A second is not waited for:
-each node counts its share of the failures, each from a prefix of its own, then makes its exchange; so many seconds
-are played through, for each number of nodes. Prints, for each exchange: processor time of the node (with counting what it
-heard) and of the server, statements, round trips, rows heard. Ends after a minute at the latest.
+Starts a PostgreSQL of its own (one node, fsync off: this is about work, not disks). A second is not waited for: each
+node counts its share of the failures, each from a prefix of its own, then makes its exchange; so many seconds are
+played through, for each number of nodes. Prints, for each exchange: processor time of the node (with counting what
+it heard) and of the server, statements, round trips, rows heard. Ends after a minute at the latest.
 """
 
 import argparse

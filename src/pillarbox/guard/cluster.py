@@ -40,8 +40,8 @@ _TELL = """
     ON CONFLICT (kind, place, login, id) DO UPDATE SET
         node = excluded.node, number = excluded.number, amount = excluded.amount,
         at = greatest(old.at, excluded.at), expires_at = greatest(old.expires_at, excluded.expires_at)
-    WHERE old.kind <> 'f'
-      AND (excluded.at > old.at OR excluded.expires_at > old.expires_at OR excluded.amount <> old.amount)
+    WHERE CASE WHEN old.kind = 'f' THEN excluded.at > old.at + interval '5 s'  -- forgotten, then tried again
+          ELSE excluded.at > old.at OR excluded.expires_at > old.expires_at OR excluded.amount <> old.amount END
 """
 # the highest number is looked up before the rows are: a row between the two is read twice rather than never
 _HEAD = """

@@ -146,18 +146,18 @@ class Counts:
         if not self.known(failure.prefix, failure.at):
             self._append(self._window(self._logins, failure.login, failure.at), fingerprint, failure)
 
-    def merge(self, fingerprint: bytes, failure: Failure, now: float) -> tuple[bool, int]:
-        """Counts a failure of another machine, at its place in time: whether it was new, and the prefix's count.
-        Blocks nobody."""
+    def merge(self, fingerprint: bytes, failure: Failure, now: float) -> tuple[bool, int, float]:
+        """Counts a failure of another machine, at its place in time: whether it was new, the prefix's count, and the
+        time of its last one. Blocks nobody."""
         window = self._window(self._prefixes, failure.prefix, now)
         if fingerprint in window:
-            return False, len(window)
+            return False, len(window), failure.at
         self._insert(window, fingerprint, failure)
         if not self.known(failure.prefix, now):
             logins = self._window(self._logins, failure.login, now)
             if fingerprint not in logins:
                 self._insert(logins, fingerprint, failure)
-        return True, len(window)
+        return True, len(window), window[next(reversed(window))].at
 
     def _insert(self, window: Window, fingerprint: bytes, failure: Failure) -> None:
         self._append(window, fingerprint, failure)

@@ -45,6 +45,8 @@ FLUSH_EVERY = 1.0
 PRUNE_EVERY = 60.0
 PLACE_STEP = 60.0
 """Seconds by which a known place's last sign-in must have moved to be written again."""
+CLOCKS_DIFFER = 5.0
+"""Seconds by which a time that was told may be another here."""
 PLACES_TOLD = 8_192
 """Known places a worker is told when it connects, the latest ones."""
 
@@ -380,21 +382,26 @@ class Ledger:
         if abs(now - fact.at) >= self._settings.window or sharing.undone(fact):
             return
         failure = Failure(fact.place, fact.login, fact.at)
-        fresh, failures = self._counts.merge(fact.id, failure, now)
+        fresh, failures, last_at = self._counts.merge(fact.id, failure, now)
         if not fresh:
             return
         self._deltas.failures[fact.place, fact.id] = failure
-        until = fact.at + self._settings.block_time
-        if failures >= self._settings.block_failures and until > now and not self._counts.known(fact.place, now):
-            self._block(fact.place, Blocked(until, failures), now)
+        until = last_at + self._settings.block_time
+        if failures < self._settings.block_failures or until <= now or self._counts.known(fact.place, now):
+            return
+        if self._block(fact.place, Blocked(until, failures), now):  # where the failures are forgotten, it stays
+            sharing.tell("b", last_at, until, place=fact.place, amount=failures)
 
-    def _block(self, place: str, blocked: Blocked, now: float) -> None:
-        """A block that others made, or that follows from their failures; never a shorter one."""
+    def _block(self, place: str, blocked: Blocked, now: float) -> bool:
+        """A block that others made, or that follows from their failures, if it is longer than ours by more than
+        clocks differ."""
         before = self._counts.blocked(place, now)
-        if before is None or before.until < blocked.until:
-            self._counts.block(place, blocked)
-            self._deltas.blocks[place] = blocked
-            self._tell(Change(blocked={place: blocked}))
+        if before is not None and before.until + CLOCKS_DIFFER >= blocked.until:
+            return False
+        self._counts.block(place, blocked)
+        self._deltas.blocks[place] = blocked
+        self._tell(Change(blocked={place: blocked}))
+        return True
 
     def _forget(self, *, place: str = "", login: str = "", until: float) -> None:
         for at_place, print_ in self._counts.forget(place, login, until):
