@@ -10,7 +10,7 @@ import traceback
 from typing import NoReturn
 
 from pillarbox import __version__
-from pillarbox.cli import bench, check, cluster, config_file, guard, initialise, queue, serve, user
+from pillarbox.cli import bench, check, cluster, config_file, guard, initialise, queue, serve, spool, user
 from pillarbox.cli.framework import CommandError, JsonOption, example, group
 from pillarbox.cli.output import say, say_error, say_json
 
@@ -34,6 +34,7 @@ app.add_typer(user.app)
 app.add_typer(queue.app)
 app.add_typer(guard.app)
 app.add_typer(cluster.app)
+app.add_typer(spool.app)
 app.add_typer(config_file.app)
 
 

@@ -52,7 +52,7 @@ async def operations(settings: Settings) -> AsyncIterator[Operations]:
 
     delivery = settings.delivery
     try:
-        with _log_to_stderr():
+        with log_to_stderr():
             async with operator_channel(settings) as channel:
                 yield Operations(channel, host=delivery.host, postmaster=delivery.postmaster)
     except OperationFailed as error:
@@ -73,7 +73,7 @@ def _in_words(error: OSError) -> str:
 
 
 @contextmanager
-def _log_to_stderr() -> Iterator[None]:
+def log_to_stderr() -> Iterator[None]:
     """Without a daemon its rooms work in this process and log on standard output, which is for data here."""
     events.configure(form="readable", level="warning")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What a spool promises, in four small Protocols, one for each who uses it.
+"""What a spool promises, in small Protocols, one for each who uses it.
 
 A message is durable when ``commit`` returns, and it ends delivered or bounced: ``settle`` takes outcomes and the
 bounces they cause in one transaction. Delivery is at least once: an attempt whose settlement was lost is made again.
@@ -336,6 +336,24 @@ class RestoringWriter(Protocol):
 
     async def abandon(self) -> None:
         """Forgets what was written. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as a reader finds it. ``content``: its ``size`` octets in chunks, once, before the next message is
+    asked for; raises UnknownQueueId when it left meanwhile, Unavailable when it cannot be read."""
+
+    message: QueuedMessage
+    size: int
+    content: AsyncIterator[bytes]
+
+
+class Reader(Protocol):
+    """What a copy of a spool may do, beside whoever uses it: look."""
+
+    def messages(self) -> AsyncIterator[Stored]:
+        """All that somebody waits for, by queue id. Raises Unavailable."""
         ...
 
 

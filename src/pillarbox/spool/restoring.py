@@ -2,7 +2,9 @@
 
     writer = EmbeddedRestorer(spool.owner).writer(queue_id)     # a base.RestoringWriter
     await writer.write(octets)
-    restored = await writer.restore(message)                    # False: it is here already
+    restored = await writer.restore(message)                    # False: it is here already, or was
+
+What was brought back is remembered in the same transaction, for RESTORED_FOR: a repeat after its delivery is void.
 
 ERRORS
     As base.RestoringWriter.
@@ -16,7 +18,7 @@ from pillarbox.spool.content import Unfit
 from pillarbox.spool.owner import Owner
 from pillarbox.spool.part import Incoming, PartWriter
 from pillarbox.spool.rows import insert
-from pillarbox.spool.schema import GONE
+from pillarbox.spool.schema import GONE, RESTORED_FOR
 from pillarbox.store.sqlite import Database
 
 _STATE = (
@@ -26,15 +28,15 @@ _STATE = (
 
 
 class EmbeddedRestorer:
-    """Restorer over the owner."""
+    """Restorer over the owner. ``again``: also what was brought back before and has left since."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, owner: Owner, *, again: bool = False) -> None:
+        self._owner, self._again = owner, again
         self._incoming = Incoming(owner.files.incoming)
 
     def writer(self, queue_id: str) -> "EmbeddedRestoring":
         """See Restorer.writer."""
-        return EmbeddedRestoring(self._owner, self._incoming, queue_id)
+        return EmbeddedRestoring(self._owner, self._incoming, queue_id, again=self._again)
 
     async def close(self) -> None:
         """Finishes what was begun."""
@@ -44,8 +46,8 @@ class EmbeddedRestorer:
 class EmbeddedRestoring:
     """RestoringWriter; it is its own part's adopter."""
 
-    def __init__(self, owner: Owner, incoming: Incoming, queue_id: str) -> None:
-        self._owner = owner
+    def __init__(self, owner: Owner, incoming: Incoming, queue_id: str, *, again: bool) -> None:
+        self._owner, self._again = owner, again
         self._part = PartWriter(incoming, self, queue_id)
         self._message: QueuedMessage | None = None
         self._restored = False
@@ -90,7 +92,7 @@ class EmbeddedRestoring:
         refusal = self.refusal(0)
         if refusal is not None:
             raise refusal
-        if await self._owner.read(lambda db: _is_there(db, queue_id)):
+        if await self._owner.read(lambda db: _is_there(db, queue_id) or self._was_here(db, queue_id)):
             await files.run(files.discard_part, queue_id)
             await self._insert(b"", None)  # the same, or QueueIdTaken: nothing is inserted
             return
@@ -114,16 +116,27 @@ class EmbeddedRestoring:
     async def _insert(self, content: bytes | None, content_file: str | None) -> None:
         owner, message = self._owner, self._message
         assert message is not None  # noqa: S101  (restore() set it; tells the type checker)
-        number = owner.next_number()
+        number, queue_id, now = owner.next_number(), message.envelope.queue_id, owner.clock()
 
         def work(db: Database) -> bool:
-            return insert_stored(db, number, message, content, content_file)
+            if self._was_here(db, queue_id) and not _is_there(db, queue_id):
+                return False
+            if not insert_stored(db, number, message, content, content_file):
+                return False
+            db.execute("DELETE FROM restored WHERE at < ?", (now - RESTORED_FOR,))
+            db.execute("INSERT OR REPLACE INTO restored (queue_id, at) VALUES (?, ?)", (queue_id, now))
+            return True
 
         self._restored = await asyncio.shield(asyncio.ensure_future(owner.write(work)))
         if self._restored:
             for each in message.recipients:
                 if each.state is State.DUE:
                     owner.due.touch((each.domain, message.envelope.priority), each.due_at)
+
+    def _was_here(self, db: Database, queue_id: str) -> bool:
+        return (
+            not self._again and db.execute("SELECT 1 FROM restored WHERE queue_id = ?", (queue_id,)).get is not None
+        )
 
 
 def _is_there(db: Database, queue_id: str) -> bool:

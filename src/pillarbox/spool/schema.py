@@ -76,7 +76,16 @@ MIGRATIONS = (
     CREATE INDEX recipient_due ON recipient (domain, priority, due_at) WHERE state = 'due';
     CREATE INDEX message_hold ON message (hold_until) WHERE hold_until > 0;
     """,
+    """
+    CREATE TABLE restored (  -- what was brought back: a repeat is void, also when it was delivered meanwhile
+        queue_id TEXT PRIMARY KEY,
+        at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
+
+RESTORED_FOR = 30 * 86_400
+"""Seconds for which it is known what was brought back."""
 
 GONE = "gone"
 """The state of a recipient that has its final outcome while others of the message wait."""

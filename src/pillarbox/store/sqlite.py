@@ -321,6 +321,19 @@ def connect(path: Path) -> Database:
     return db
 
 
+@contextlib.contextmanager
+def reading(db: Database) -> Iterator[None]:
+    """One snapshot of a file that another process may be writing. Raises StoreError."""
+    try:
+        db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            db.execute("ROLLBACK")
+    except apsw.Error as error:
+        raise translate(error, Path(db.filename), db) from error
+
+
 def migrate(db: Database, path: Path, migrations: Sequence[str]) -> None:
     """Applies what is missing, each script in a transaction with its number. Raises SchemaTooNew."""
     applied = int(db.pragma("user_version"))

@@ -2,9 +2,10 @@
 
     writer = ClusterRestorer(cell).writer(queue_id)             # a base.RestoringWriter
     await writer.write(octets)
-    restored = await writer.restore(message)                    # False: it is here already
+    restored = await writer.restore(message)                    # False: it is here already, or was
 
-The message and what is known of its recipients are one transaction. One whose outcome is unknown is repeated, as a
+The message, what is known of its recipients, and that it was brought back are one transaction, as the owner, whose
+table the last one is: a repeat after its delivery is void. One whose outcome is unknown is repeated, as a
 commit is (intake.py): what is found then counts after a later write was confirmed.
 
 ERRORS
@@ -20,7 +21,7 @@ from pillarbox.spool.cluster.cell import Cell, spool_error
 from pillarbox.spool.cluster.intake import PATIENCE
 from pillarbox.spool.cluster.rows import LATER, Chunked, Packed, digests, insertion, pack, to_json
 from pillarbox.spool.cluster.upload import ChunkWriter
-from pillarbox.spool.schema import GONE
+from pillarbox.spool.schema import GONE, RESTORED_FOR
 from pillarbox.store.errors import StoreError, Transient
 from pillarbox.store.postgresql import Transaction
 
@@ -32,17 +33,20 @@ FROM json_to_recordset(%s::json) AS c(queue_id text, key int4, state text, due_a
     last_reply text, last_attempt_at float8, delay_warned bool)
 WHERE r.queue_id = c.queue_id AND r.key = c.key
 """
+_WAS_HERE = "SELECT 1 FROM restored WHERE queue_id = %s"
+_REMEMBER = "INSERT INTO restored (queue_id) VALUES (%s) ON CONFLICT (queue_id) DO UPDATE SET at = now()"
+_FORGET = "DELETE FROM restored WHERE at < now() - make_interval(secs => %s)"
 
 
 class ClusterRestorer:
-    """Restorer over a cell."""
+    """Restorer over a cell. ``again``: also what was brought back before and has left since."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, cell: Cell, *, again: bool = False) -> None:
+        self._cell, self._again = cell, again
 
     def writer(self, queue_id: str) -> "ClusterRestoring":
         """See Restorer.writer."""
-        return ClusterRestoring(self._cell, queue_id)
+        return ClusterRestoring(self._cell, queue_id, again=self._again)
 
     async def close(self) -> None:
         """Nothing is begun here that goes on."""
@@ -51,8 +55,8 @@ class ClusterRestorer:
 class ClusterRestoring:
     """RestoringWriter over a cell."""
 
-    def __init__(self, cell: Cell, queue_id: str) -> None:
-        self._cell = cell
+    def __init__(self, cell: Cell, queue_id: str, *, again: bool) -> None:
+        self._cell, self._again = cell, again
         self._chunks = ChunkWriter(cell, self._commit, queue_id)
         self._message: QueuedMessage | None = None
         self._restored = False
@@ -85,7 +89,7 @@ class ClusterRestoring:
         packed, states = pack(envelope, content, now, now), to_json(_states(message, now))
 
         async def work(transaction: Transaction) -> bool:
-            return await _add(transaction, packed, states)
+            return await _add(transaction, packed, states, again=self._again)
 
         expires_at = cell.loop.time() + PATIENCE
         while True:
@@ -120,15 +124,18 @@ def _states(message: QueuedMessage, now: float) -> list[dict[str, Any]]:
     return states
 
 
-async def _add(transaction: Transaction, packed: Packed, states: str) -> bool:
+async def _add(transaction: Transaction, packed: Packed, states: str, *, again: bool) -> bool:
     """Whether it was added. Raises QueueIdTaken, Unavailable."""
-    if await transaction.fetch(*insertion([packed])):
+    known = [] if again else await transaction.fetch(_WAS_HERE, (packed.queue_id,))
+    if not known and await transaction.fetch(*insertion([packed])):
         transaction.add(_STATES, (states,))
+        transaction.add(_FORGET, (RESTORED_FOR,))
+        transaction.add(_REMEMBER, (packed.queue_id,))
         return True
     found = await digests(transaction, [packed.queue_id])
-    if packed.queue_id not in found:  # chunks that a fail-over took
+    if packed.queue_id not in found and not known:  # chunks that a fail-over took
         raise Unavailable(f"the content of {packed.queue_id} is not whole")
-    if found[packed.queue_id] != packed.digest:
+    if found.get(packed.queue_id, packed.digest) != packed.digest:
         raise QueueIdTaken(f"queue id {packed.queue_id} names another message")
     transaction.mark()
     return False
