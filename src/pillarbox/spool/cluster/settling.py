@@ -1,8 +1,8 @@
 """Settlements in a cell's tables: many in one transaction, each as spool.settling says.
 
-The recipients that are ours are locked and read first, then what follows is one more round trip that ends with
-COMMIT. Messages with several recipients are locked as a whole, since two settlements that each leave the other's
-recipient would both not see that nobody is left.
+The recipients that are ours are locked first, then all are read by one statement; what follows is one more round trip
+that ends with COMMIT. Messages with several recipients are locked as a whole, since two settlements that each leave
+the other's recipient would both not see that nobody is left.
 """
 
 import asyncio
@@ -65,10 +65,9 @@ _COLUMNS = (
     "r.queue_id, r.key, CASE r.state WHEN 'later' THEN 'due' ELSE r.state END, r.due_at, r.domain, r.delay_warned, "
     "r.leased_by, r.lease, m.is_bounce"
 )
-_FROM = "FROM recipient r JOIN message m USING (queue_id) WHERE r.queue_id = ANY (%s)"
 _LOCK = "SELECT FROM message WHERE queue_id = ANY (%s) ORDER BY queue_id FOR UPDATE"
-_OURS = f"SELECT {_COLUMNS} {_FROM} AND r.leased_by = ANY (%s) ORDER BY r.queue_id, r.key FOR UPDATE OF r"
-_OTHERS = f"SELECT {_COLUMNS} {_FROM} AND (r.leased_by IS NULL OR r.leased_by <> ALL (%s))"
+_OURS = "SELECT FROM recipient WHERE queue_id = ANY (%s) AND leased_by = ANY (%s) ORDER BY queue_id, key FOR UPDATE"
+_ALL = f"SELECT {_COLUMNS} FROM recipient r JOIN message m USING (queue_id) WHERE r.queue_id = ANY (%s)"  # noqa: S608  # our own columns
 _CHANGE = """
 UPDATE recipient r SET
     state = coalesce(c.state, r.state), due_at = coalesce(c.due_at, r.due_at),
@@ -134,10 +133,11 @@ async def _read(transaction: Transaction, jobs: Sequence[Settling]) -> dict[str,
         transaction.add(_LOCK, (shared,))
     queue_ids = [job.queue_id for job in jobs]
     ours = list({job.holder for job in jobs})
-    held = transaction.add(_OURS, (queue_ids, ours))
-    others = await transaction.fetch(_OTHERS, (queue_ids, ours))
+    transaction.add(_OURS, (queue_ids, ours))
+    # whoever was not ours by then may be now, for we lend meanwhile, and is there all the same
+    rows = await transaction.fetch(_ALL, (queue_ids,))
     known: dict[str, dict[int, Row]] = {}
-    for queue_id, key, state, due_at, domain, warned, holder, taking, is_bounce in [*held.rows, *others]:
+    for queue_id, key, state, due_at, domain, warned, holder, taking, is_bounce in rows:
         row = Row(Known(state, due_at, domain, warned), holder, taking, is_bounce)
         known.setdefault(queue_id, {})[key] = row
     return known
