@@ -11,13 +11,18 @@ import pillarbox.spool.cluster.outbox
 from pillarbox.spool.base import (
     Deferred,
     Delivered,
+    Lease,
     LeaseLost,
     Unavailable,
     UnknownQueueId,
 )
 from pillarbox.spool.cluster import taking
+from pillarbox.spool.cluster.cell import ATTEMPT
+from pillarbox.spool.cluster.schema import VOID_AFTER
 from pillarbox.spool.cluster.spool import ClusterSpool, open_cluster
+from pillarbox.spool.cluster.workers import Beat, Worker
 from pillarbox.spool.settings import ClusterSettings
+from pillarbox.store.postgresql import Transaction
 
 
 def say_no_more(spool: ClusterSpool) -> None:
@@ -225,3 +230,29 @@ async def test_more_lanes_than_one_taking_looks_at_have_each_their_turn(
     while leases := await spool.lease(NOW, 100):
         leased += [lease.envelope.queue_id for lease in leases]
     assert sorted(leased) == sorted(each.queue_id for each in sent)
+
+
+async def test_an_identity_that_the_cell_hears_of_during_a_heartbeat_is_not_given_up(spool: ClusterSpool) -> None:
+    say_no_more(spool)
+    worker = spool.outbox._worker
+    await spool.commit(envelope("a@example.net"), b"")
+    leases: list[Lease] = []
+
+    async def beat(transaction: Transaction) -> Beat:
+        answer = await worker.beat(transaction)
+        leases.extend(await spool.lease(NOW, 10))
+        return answer
+
+    asked_at = spool.cell.loop.time()
+    assert worker.heard(asked_at, await spool.cell.write(beat)) == []
+    (lease,) = leases
+    assert spool.extend(lease)
+
+
+def test_an_identity_takes_no_more_once_its_taking_could_end_after_it_is_void() -> None:
+    worker = Worker("test")
+    identity = worker.ready(0.0)
+    identity.takings, identity.asked_at = 1, 0.0
+    longest = VOID_AFTER - ATTEMPT
+    assert worker.ready(10.0) is identity
+    assert worker.ready(longest - 1) is not identity, "clocks differ a little"

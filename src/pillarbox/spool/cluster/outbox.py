@@ -337,8 +337,8 @@ class ClusterOutbox:
     async def _beat_once(self) -> None:
         if any(identity.takings for identity in self._worker.identities()):
             asked_at = self._cell.loop.time()
-            alive = await self._cell.change(self._worker.beat)
-            for identity in self._worker.heard(asked_at, alive):
+            beat = await self._cell.change(self._worker.beat)
+            for identity in self._worker.heard(asked_at, beat):
                 if identity.leases:
                     log.warning("worker.lost", who=f"worker {identity.id}", leases=len(identity.leases))
         unreturned, self._unreturned = self._unreturned, []

@@ -10,14 +10,23 @@ that it holds unknowingly are free again soon after.
 """
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from pillarbox.spool.cluster.cell import ATTEMPT
 from pillarbox.spool.cluster.schema import VOID_AFTER
 from pillarbox.store.postgresql import Transaction
 
 HEARTBEAT = 5.0
 FRESH = 25.0
+_NEVER = float("-inf")
+
+
+class Beat(NamedTuple):
+    """Ids of identities that were told of, and of those among them that the cell still counts on."""
+
+    asked: frozenset[int]
+    alive: frozenset[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +35,7 @@ class Identity:
     silent for too long."""
 
     id: int = field(default_factory=lambda: secrets.randbits(62))
-    asked_at: float = float("-inf")
+    asked_at: float = _NEVER
     void: bool = False
     takings: int = 0
     leases: set[int] = field(default_factory=set)
@@ -55,7 +64,8 @@ class Worker:
 
     def ready(self, now: float) -> Identity:
         """The identity to lease with: one that has not been silent."""
-        if self.current.void or (self.current.takings and now - self.current.asked_at > FRESH):
+        silent = now - self.current.asked_at > FRESH - ATTEMPT  # a taking that lasts must not bring back who is void
+        if self.current.void or (self.current.takings and silent):
             self.renew()
         return self.current
 
@@ -69,11 +79,11 @@ class Worker:
         self._earlier = [identity for identity in self._earlier if identity.leases]
         return over
 
-    async def beat(self, transaction: Transaction) -> set[int]:
-        """Tells the cell that we are there; ids of those identities that it still counts on. Removes the rows of
-        whoever is gone."""
+    async def beat(self, transaction: Transaction) -> Beat:
+        """Tells the cell that we are there, under each identity that it knows by now. Removes the rows of whoever is
+        gone."""
         over = self.tidy()
-        known = [identity.id for identity in self.identities() if identity.takings]
+        known = [identity.id for identity in self.identities() if identity.asked_at > _NEVER]
         transaction.add(
             f"DELETE FROM worker WHERE id = ANY (%s) OR seen < now() - interval '{20 * VOID_AFTER} seconds'",  # noqa: S608  # a constant
             (over,),
@@ -83,16 +93,15 @@ class Worker:
             f"AND seen > now() - interval '{VOID_AFTER} seconds' RETURNING id",
             (known,),
         )
-        return {worker for (worker,) in rows}
+        return Beat(frozenset(known), frozenset(worker for (worker,) in rows))
 
-    def heard(self, asked_at: float, alive: Iterable[int]) -> list[Identity]:
-        """The answer to beat(): those that were given up."""
-        found = set(alive)
+    def heard(self, asked_at: float, beat: Beat) -> list[Identity]:
+        """The answer to a beat that was sent at ``asked_at``: those that were given up."""
         lost = []
         for identity in self.identities():
-            if identity.id in found:
+            if identity.id in beat.alive:
                 identity.asked_at = max(identity.asked_at, asked_at)
-            elif identity.takings and not identity.void:
+            elif identity.id in beat.asked and not identity.void:
                 identity.void = True
                 lost.append(identity)
         return lost
