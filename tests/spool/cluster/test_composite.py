@@ -1,12 +1,14 @@
 """composite.py over two embedded spools: whatever has the methods of a spool can be a cell."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.spool.messages import NOW, Clock, envelope
 
-from pillarbox.spool.base import Filter, Partial, SpoolError, Unavailable, UnknownCell
+from pillarbox.spool.base import Filter, Lease, Partial, SpoolError, Unavailable, UnknownCell
+from pillarbox.spool.cluster import composite
 from pillarbox.spool.cluster.composite import CompositeSpool
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.settings import EmbeddedSettings
@@ -59,3 +61,54 @@ async def test_a_search_names_the_cell_that_is_missing_and_an_unknown_tag_is_tol
     assert (held.value.found, held.value.missing) == ([ids["a"]], {"b": "away"})
     with pytest.raises(UnknownCell, match=r"cell z, and no \[\[spool.cell\]\] has this name"):
         await spool.show(ids["a"][:-1] + "z")
+
+
+class Late:
+    """A cell's lease that is answered when the test says so."""
+
+    def __init__(self, cell: EmbeddedSpool) -> None:
+        self._lease = cell.lease
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
+        self.asked.set()
+        await self.answer.wait()
+        return await self._lease(now, limit, skip)
+
+
+async def test_what_a_late_cell_lends_comes_with_a_later_call_also_after_one_that_was_cancelled(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composite, "PATIENCE", 0.01)
+    spool = CompositeSpool(cells)
+    queue_id = "01TEST00000000000000000010-b"
+    await spool.commit(envelope(queue_id=queue_id), b"text")
+    late = {name: Late(cell) for name, cell in cells.items()}
+    for name, cell in cells.items():
+        monkeypatch.setattr(cell, "lease", late[name])
+    late["a"].answer.set()
+    assert await spool.lease(NOW, 10) == []
+    asked: list[str] = []
+
+    async def due(timeout: float) -> None:
+        asked.append("b")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cells["b"], "wait_due", due)
+        await spool.wait_due(0.01)
+    assert asked == [], "it would say that something is due, again and again, and lend nothing"
+    late["b"].answer.set()
+    await spool.wait_due(60.0)
+    monkeypatch.setattr(composite, "PATIENCE", 60.0)
+    for each in late.values():
+        each.answer.clear()
+        each.asked.clear()
+    leasing = asyncio.create_task(spool.lease(NOW, 10))
+    await late["a"].asked.wait()
+    leasing.cancel()
+    await asyncio.gather(leasing, return_exceptions=True)
+    for each in late.values():
+        each.answer.set()
+    (lease,) = await spool.lease(NOW, 10)
+    assert lease.envelope.queue_id == queue_id
+    await spool.release_lease(lease)

@@ -228,6 +228,7 @@ def test_without_the_driver_all_but_the_cluster_can_be_imported() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     failed = json.loads(done.stdout.splitlines()[-1])
     allowed = (
+        "pillarbox.guard.cluster",
         "pillarbox.spool.cluster.",
         "pillarbox.store.postgresql",
         "pillarbox.store.migrations",

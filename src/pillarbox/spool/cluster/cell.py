@@ -118,7 +118,7 @@ class Cell:
                 self.full = str(error)
                 log.error("cell.full", cell=self.store.where, reason=self.full)
         elif isinstance(error, Undone):  # a deadlock, or a connection: the next probe tells
-            self._confirmed_at = -TICK
+            self._confirmed_at = min(self._confirmed_at, self.loop.time() - TICK)
         elif isinstance(error, Transient | Denied | SchemaTooOld):
             self.fail(str(error))
 

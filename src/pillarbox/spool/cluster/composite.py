@@ -181,7 +181,11 @@ class CompositeSpool:
         answered = False
         while asked and len(granted) < limit:
             shares = _shares(limit - len(granted), len(asked))
-            found = await self._ask(now, dict(zip(asked, shares, strict=True)), skip)
+            try:
+                found = await self._ask(now, dict(zip(asked, shares, strict=True)), skip)
+            except BaseException:  # nobody gets what was granted so far: for the next call
+                self._surplus += granted
+                raise
             for number, share in zip(tuple(asked), shares, strict=True):
                 if share == 0:
                     continue
@@ -256,7 +260,11 @@ class CompositeSpool:
         """See Outbox.wait_due."""
         if self._surplus:
             return
-        waits = [asyncio.create_task(_due(member, timeout)) for member in self._members]
+        waits = [  # one that is late lends nothing more before it has answered
+            asyncio.create_task(_due(member, timeout))
+            for number, member in enumerate(self._members)
+            if number not in self._late
+        ]
         waits.append(asyncio.create_task(_set(self._came)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ by a search, now and then: a message that had no recipients at two searches that
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -91,7 +92,7 @@ class Removal:
     async def tick(self, now: float) -> None:
         """What is to be done at ``now`` (loop time). Raises Unavailable."""
         while self._finished and self._finished[0][0] <= now:
-            page = [queue_id for leaves_at, queue_id in list(self._finished)[:_PAGE] if leaves_at <= now]
+            page = [queue_id for leaves_at, queue_id in itertools.islice(self._finished, _PAGE) if leaves_at <= now]
             await self.remove(page)
             for _ in page:
                 self._finished.popleft()
