@@ -23,6 +23,8 @@ from pillarbox.spool.meaning import HOLD, PAGE, RELEASE, RETRY, Change
 from pillarbox.spool.schema import GONE
 from pillarbox.store.postgresql import Transaction
 
+FOUND = 4 * PAGE
+"""Messages that one search of a verb looks for: it may have to read the whole queue, however few there are."""
 _COUNTED_FOR = 20
 """A count is used again for so many times what it cost: counting never takes more than a twentieth."""
 _CHEAP = 10_000
@@ -97,18 +99,19 @@ class ClusterLedger:
     async def change_page(
         self, verb: Change, which: Filter, now: float, after: str
     ) -> tuple[Sequence[str], str | None]:
-        """A verb over the next PAGE messages after ``after``, so that one over a million keeps nobody waiting: the
-        ids changed, and where to go on (None: nowhere)."""
-        names = await self._find(which, now, after, PAGE)
-        if not names:
-            return (), None
+        """A verb over the next FOUND messages after ``after``, PAGE to a transaction, so one over a million keeps
+        nobody waiting: the ids changed, and where to go on (None: nowhere)."""
+        names = await self._find(which, now, after, FOUND)
+        changed: list[str] = []
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
 
-        async def work(transaction: Transaction) -> set[str]:
-            transaction.add(*BY_INDEX)
-            return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, names, now))}
+            async def work(transaction: Transaction, page: Sequence[str] = page) -> set[str]:
+                transaction.add(*BY_INDEX)
+                return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, page, now))}
 
-        ids = sorted(await self._cell.change(work))
-        return ids, names[-1] if len(names) == PAGE else None
+            changed += sorted(await self._cell.change(work))
+        return changed, names[-1] if len(names) == FOUND else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
         """See Ledger.expunge."""

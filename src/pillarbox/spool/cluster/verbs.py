@@ -10,7 +10,7 @@ from pillarbox.spool.base import Filter, State
 from pillarbox.spool.cluster.rows import LATER, RECIPIENT_COLUMNS, escaped
 from pillarbox.spool.cluster.schema import FREE
 from pillarbox.spool.meaning import Change, pattern
-from pillarbox.spool.schema import MESSAGE_COLUMNS
+from pillarbox.spool.schema import MESSAGE_COLUMNS, domain_of
 
 Query = tuple[str, Sequence[Any]]
 
@@ -31,12 +31,15 @@ def recipient_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
     if which.future:
         terms.append(_FUTURE)
         values.append(now)
+    domains = [which.domain] if which.domain is not None else []
+    if which.recipient is not None and "*" not in which.recipient:
+        domains.append(domain_of(which.recipient))  # quicker to compare than what follows
+    for domain in domains:
+        terms.append("r.domain LIKE %s ESCAPE '\\'" if "*" in domain else "r.domain = %s")
+        values.append(pattern(escaped(domain.lower())) if "*" in domain else escaped(domain.lower()))
     if which.recipient is not None:
         terms.append(_like("r.forward_path"))
         values.append(pattern(escaped(which.recipient)))
-    if which.domain is not None:
-        terms.append(_like("r.domain"))
-        values.append(pattern(escaped(which.domain.lower())))
     if which.state is not None:
         terms.append(f"r.state IN ({_list(_STATES[which.state])})")
     return " AND ".join(terms), values
