@@ -10,9 +10,11 @@ What a service manager would start again (a role of Pillarbox) is started by the
 
 import contextlib
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.cluster.disks import SmallDisk, small_disk
 from tests.cluster.machine import Machine
 from tests.cluster.stage import Stage
 from tests.support.cell_node import Node
@@ -26,11 +28,13 @@ RANDOM = random.Random()
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``what`` is a line for people."""
+    """``what`` is a line for people; ``cells``: how many there must be."""
 
     name: str
     what: str
     happen: Callable[[Stage], None]
+    needs_root: bool = False
+    cells: int = 1
 
 
 def _others(stage: Stage, primary: Node) -> list[Node]:
@@ -129,6 +133,53 @@ def disk_of_primary(stage: Stage) -> None:
         node.start()
 
 
+FULL = 20.0
+"""Seconds that a disk stays full."""
+
+
+def _fill(stage: Stage, disk: SmallDisk) -> None:
+    """Full for a while, whatever is freed on it; back by itself when there is room."""
+    until = time.monotonic() + FULL
+    try:
+        while time.monotonic() < until and not stage.hurry.is_set():
+            disk.fill()
+            stage.hurry.wait(0.5)
+    finally:
+        disk.make_room()
+    stage.cell.wait_for_members(3)
+
+
+def full_disk_of_standby(stage: Stage) -> None:
+    """A standby's disk is full for 20 s; the standby comes back by itself when there is room again."""
+    with small_disk(RANDOM.choice(stage.cell.standbys())) as disk:
+        stage.cell.wait_for_members(3)
+        _fill(stage, disk)
+
+
+def full_disk_of_primary(stage: Stage) -> None:
+    """The primary's disk is full for 20 s; it comes back by itself, as what it then is, when there is room again."""
+    node = RANDOM.choice(stage.cell.standbys())
+    with small_disk(node) as disk:
+        stage.cell.wait_for_members(3)
+        stage.cell.switchover(to=node)
+        stage.cell.wait_for_members(3)
+        _fill(stage, disk)
+
+
+def second_cell(stage: Stage) -> None:
+    """kill -9 of all three machines of the second cell, for 20 s; mail goes on in the first."""
+    nodes = stage.cells[1].nodes
+    for node in nodes:
+        stage.cells[1].kill(node)
+    try:
+        stage.hurry.wait(20.0)
+    finally:
+        for node in nodes:
+            node.start("etcd")
+        for node in nodes:
+            node.start()
+
+
 def _cut(stage: Stage, machines: list[Machine], seconds: float) -> None:
     for machine in machines:
         machine.link.cut()
@@ -196,7 +247,13 @@ def power_of_submission(stage: Stage) -> None:
 
 
 FAULTS = {
-    happen.__name__: Fault(happen.__name__, str(happen.__doc__), happen)
+    happen.__name__: Fault(
+        happen.__name__,
+        str(happen.__doc__),
+        happen,
+        needs_root=happen in (full_disk_of_standby, full_disk_of_primary),
+        cells=2 if happen is second_cell else 1,
+    )
     for happen in (
         power_of_primary,
         postgres_of_primary,
@@ -208,6 +265,9 @@ FAULTS = {
         two_of_three,
         disk_of_standby,
         disk_of_primary,
+        full_disk_of_standby,
+        full_disk_of_primary,
+        second_cell,
         submission_cut_off,
         delivery_cut_off,
         all_cut_off,
@@ -226,10 +286,11 @@ def repair(stage: Stage) -> None:
     for machine in stage.machines:
         machine.link.mend()
         machine.start()
-    for node in stage.cell.nodes:
+    nodes = [node for cell in stage.cells for node in cell.nodes]
+    for node in nodes:
         node.thaw()
         with contextlib.suppress(AssertionError):
             node.start("etcd")
-    for node in stage.cell.nodes:
+    for node in nodes:
         with contextlib.suppress(AssertionError):
             node.start()

@@ -1,4 +1,4 @@
-"""The whole product on one machine: a cell of three, two submission and two delivery machines, load and a next hop.
+"""The whole product on one machine: cells of three, two submission and two delivery machines, load and a next hop.
 
     async with staged(rate=25, say=print) as stage:
         await asyncio.to_thread(some_fault, stage)
@@ -6,6 +6,8 @@
         balance = await stage.settle()
     balance.lost                                    # must be 0
 
+The tables and the users of the database are made as an administrator makes them (`pillarbox cluster init`): each
+process is a user of its own, with no more rights than its role needs. With ``cells=2`` there is a second cell.
 Everything is below one scratch folder and on loopback; all that was started is ended by its id, however it ends.
 
 ERRORS
@@ -24,9 +26,10 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from tests.cluster.load import LOGIN, Books, Load
 from tests.cluster.machine import Machine
+from tests.cluster.probes import Probes
 from tests.support.cell import Cell
 from tests.support.certs import Authority
 from tests.support.link import Link
@@ -35,7 +38,8 @@ from tests.support.postgres import scratch_folder
 
 Say = Callable[[str], None]
 
-OWNER, DATABASE = "pillarbox", "mail"
+DATABASE, USER = "mail", "pillarbox_{role}"
+ROLES = ("owner", "submission", "delivery", "keeper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,20 @@ class Balance:
 class Stage:
     """What is going on; made by ``staged``."""
 
-    cell: Cell
+    cells: list[Cell]
     machines: list[Machine]
     load: Load
+    probes: Probes
     say: Say
     queue: int = 0
     """Messages in the cell, as of a moment ago."""
     hurry: threading.Event = field(default_factory=threading.Event)
     """Set: faults do not wait any more, they repair and return."""
+
+    @property
+    def cell(self) -> Cell:
+        """The first one, which has the accounts and what the guard counts."""
+        return self.cells[0]
 
     @property
     def books(self) -> Books:
@@ -87,10 +97,11 @@ class Stage:
             await asyncio.sleep(0.25)
 
     async def healthy(self, timeout: float = 150.0) -> None:
-        """Until three nodes are in the quorum, every process is there, each machine's part is done again: mail is
-        accepted and delivered. Raises AssertionError."""
+        """Until three nodes of each cell are in the quorum, every process is there, and mail is accepted and
+        delivered again. Raises AssertionError."""
         began = time.monotonic()
-        await asyncio.to_thread(self.cell.wait_for_members, 3, timeout=timeout)
+        for cell in self.cells:
+            await asyncio.to_thread(_complete, cell, timeout)
         accepted, delivered = len(self.books.accepted), self.books.delivered
         while not (
             all(machine.well() for machine in self.machines)
@@ -135,81 +146,112 @@ class Stage:
 
     def tail(self) -> str:
         """The ends of all logs."""
-        return "\n".join((*(machine.tail() for machine in self.machines), self.cell.tail()))
+        return "\n".join((*(machine.tail() for machine in self.machines), *(cell.tail() for cell in self.cells)))
+
+
+def _complete(cell: Cell, timeout: float) -> None:
+    """Until all are in the quorum. Patroni ends when it finds no etcd, and its unit would start it again."""
+    until = time.monotonic() + timeout
+    while True:
+        for node in cell.nodes:
+            with contextlib.suppress(AssertionError):
+                node.start()
+        try:
+            return cell.wait_for_members(3, timeout=min(10.0, max(until - time.monotonic(), 0.1)))
+        except AssertionError:
+            if time.monotonic() > until:
+                raise
 
 
 def _machine(
-    name: str, roles: tuple[str, ...], number: int, folder: Path, cell: Cell, authority: Authority, relay: int
+    name: str, roles: tuple[str, ...], number: int, folder: Path, cells: list[Cell], authority: Authority, relay: int
 ) -> Machine:
-    """With a link of its own to every node of the cell."""
-    fronts = steady_ports(len(cell.nodes))
-    link = Link(list(zip(fronts, [node.ports.client_front for node in cell.nodes], strict=True)))
-    said = conninfo_to_dict(make_conninfo(cell.dsn(OWNER, DATABASE), port=",".join(map(str, fronts))))
-    dsn = make_conninfo(**{key: str(value) for key, value in said.items() if key != "password"})
-    secret = folder / f"{name}.password"
-    secret.touch(mode=0o600)
-    secret.write_text(cell.passwords[OWNER] + "\n")
+    """With a link of its own to every node of every cell."""
+    pairs, entries = [], []
+    for tag, cell in zip("ab", cells, strict=False):
+        fronts = steady_ports(len(cell.nodes))
+        pairs += list(zip(fronts, [node.ports.client_front for node in cell.nodes], strict=True))
+        dsn = make_conninfo(cell.dsn(USER, DATABASE), port=",".join(map(str, fronts)))
+        entries.append(f'name = "{tag}"\ndsn = "{dsn}"\npassword_file = "{cell.folder}/pg-{{role}}"')
     return Machine(
         name,
         ("control", "spool", *roles),
         folder / name,
         f"127.0.0.{10 + number}",
         steady_ports(1)[0],
-        link,
+        Link(pairs),
         authority.issue("mail.example.org", "localhost"),
-        f'name = "a"\ndsn = "{dsn}"\npassword_file = "{secret}"',
+        "\n[[spool.cell]]\n".join(entries),
         relay,
     )
 
 
-def _prepare(cell: Cell, machines: list[Machine], password: str, say: Say) -> None:
-    """Tables, accounts, and all processes started."""
+def _create(cell: Cell) -> None:
+    """An empty database, its owner, and a file with the password of each user; as in docs/howto/cluster.md."""
+    cell.create_database(DATABASE, USER.format(role="owner"))
     with psycopg.connect(cell.dsn(), autocommit=True) as connection:
-        connection.execute(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(OWNER)))
+        connection.execute(sql.SQL("ALTER ROLE {} CREATEROLE").format(sql.Identifier(USER.format(role="owner"))))
+    for role in ROLES:
+        password = cell.passwords.setdefault(USER.format(role=role), secrets.token_urlsafe(12))
+        secret = cell.folder / f"pg-{role}"
+        secret.touch(mode=0o600)
+        secret.write_text(password + "\n")
+
+
+def _prepare(cells: list[Cell], machines: list[Machine], password: str, say: Say) -> None:
+    """Tables, users, accounts, and all processes started."""
     for machine in machines:
         machine.link.start()
     say("pillarbox cluster init")
     machines[0].command("cluster", "init")
-    for machine in machines:
-        if "submission" in machine.roles:
-            machine.user(LOGIN, password)
+    for cell in cells:
+        with psycopg.connect(cell.dsn(), autocommit=True) as connection:
+            keeper = sql.Identifier(USER.format(role="keeper"))
+            connection.execute(sql.SQL("GRANT pg_read_all_stats TO {}").format(keeper))
+    machines[0].user(LOGIN, password)
     say("pillarbox serve: " + ", ".join(machine.name for machine in machines))
     for machine in machines:
         machine.start()
 
 
 @contextlib.asynccontextmanager
-async def staged(*, rate: float = 25.0, clients: int = 8, say: Say) -> AsyncIterator[Stage]:
+async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: Say) -> AsyncIterator[Stage]:
     """All of it, with load on it and well; ended and removed afterwards."""
     folder = scratch_folder("cluster-")
     (folder / "ca").mkdir()
     authority = Authority(folder / "ca")
     password = secrets.token_urlsafe(12)
-    place = folder / "c"
-    place.mkdir()
-    place.chmod(0o755)
     folder.chmod(0o755)
-    cell = Cell(place, authority)
+    made: list[Cell] = []
     machines: list[Machine] = []
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(cell.end)
-        say("three nodes: etcd, Patroni, PostgreSQL")
-        await asyncio.to_thread(cell.start)
-        await asyncio.to_thread(cell.create_database, DATABASE, OWNER)
+        for tag in "ab"[:cells]:
+            place = folder / tag
+            place.mkdir()
+            place.chmod(0o755)
+            cell = Cell(place, authority)
+            made.append(cell)
+            stack.callback(cell.end)
+            say(f"cell {tag}: three nodes with etcd, Patroni, PostgreSQL")
+            await asyncio.to_thread(cell.start)
+            await asyncio.to_thread(_create, cell)
         load = await stack.enter_async_context(Load((), authority.ca, password, rate=rate, clients=clients))
         for number, (name, role) in enumerate(
             (("sub1", "submission"), ("sub2", "submission"), ("del1", "delivery"), ("del2", "delivery")), 1
         ):
-            machine = _machine(name, (role,), number, folder, cell, authority, load.hop.port)
+            machine = _machine(name, (role,), number, folder, made, authority, load.hop.port)
             stack.callback(machine.end)
             machines.append(machine)
-        stage = Stage(cell, machines, load, say)
-        load.addresses = [(machine.host, machine.port) for machine in stage.submission()]
-        await asyncio.to_thread(_prepare, cell, machines, password, say)
+        addresses = [(machine.host, machine.port) for machine in machines if "submission" in machine.roles]
+        load.addresses = addresses
+        probes = Probes(addresses, load.context, load.response)
+        stage = Stage(made, machines, load, probes, say)
+        await asyncio.to_thread(_prepare, made, machines, password, say)
         tending = asyncio.create_task(stage.tend())
         stack.push_async_callback(_cancelled, tending)
         load.begin()
         await stage.healthy()
+        await stack.enter_async_context(probes)
         yield stage
 
 

@@ -128,6 +128,7 @@ class Cell:
             name = f"n{number}"
             folder = self.folder / name
             folder.mkdir(mode=0o700)
+            (folder / "disk").mkdir()
             command = etcd_command(str(where.etcd), name, folder, ports, members, self.folder.name)
             nodes.append(Node(name, folder, ports, where.patroni, command))
         if self._linked:
@@ -183,6 +184,7 @@ class Cell:
                 "data_dir": str(node.data),
                 "bin_dir": str(programs(tls=self._tls)),
                 "pgpass": str(node.folder / "pgpass"),
+                "basebackup": {"checkpoint": "fast"},  # not minutes later
                 "remove_data_directory_on_rewind_failure": True,
                 "remove_data_directory_on_diverged_timelines": True,
                 "authentication": {

@@ -54,8 +54,8 @@ class Node:
 
     @property
     def data(self) -> Path:
-        """PostgreSQL's data folder."""
-        return self.folder / "data"
+        """PostgreSQL's data folder; what it is in may be a disk of its own."""
+        return self.folder / "disk" / "data"
 
     def local_dsn(self, database: str = "postgres") -> str:
         """Its superuser over its own UNIX socket, whatever its role and however the network is."""
@@ -127,7 +127,7 @@ class Node:
     def lose_disk(self) -> None:
         """Kills PostgreSQL and Patroni and removes the data; ``start`` lets it rejoin with an empty disk."""
         self.kill("patroni", "postgres")
-        shutil.rmtree(self.data)
+        shutil.rmtree(self.data, ignore_errors=not self.data.exists())
 
     def stop(self, timeout: float = 30.0) -> None:
         """Ends it as an administrator does (SIGTERM to Patroni, which stops PostgreSQL; then etcd)."""

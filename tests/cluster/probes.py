@@ -1,0 +1,77 @@
+"""Sessions that only ask, beside the clients: MAIL and RSET four times a second, one at each submission machine.
+
+    async with Probes(addresses, context, response) as probes: ...
+    probes.put_off(since, until)      # seconds until each 451 or 452 at MAIL
+    probes.ended(since, until)        # how many of their sessions ended
+
+A client that waits for the reply to its content says nothing about a refusal at once; these do.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from tests.cluster.load import SENDER, Lost, open_session
+
+EACH = 0.25
+"""Seconds between two questions."""
+
+
+@dataclass(slots=True)
+class Probes:
+    """See the module's text. ``response``: of AUTH PLAIN. Times are of time.monotonic()."""
+
+    addresses: Sequence[tuple[str, int]]
+    context: ssl.SSLContext
+    response: str
+    refusals: list[tuple[float, str, float]] = field(default_factory=list)
+    """(when, reply, how long it took) of each MAIL that was not taken."""
+    lost: list[float] = field(default_factory=list)
+    """When a session ended that had been signed in."""
+    taken: int = 0
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._ask(*address)) for address in self.addresses]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def put_off(self, since: float, until: float, codes: Sequence[str] = ("451", "452")) -> list[float]:
+        """Seconds until each such refusal in that span, sorted."""
+        return sorted(took for when, reply, took in self.refusals if since <= when < until and reply[:3] in codes)
+
+    def ended(self, since: float, until: float) -> int:
+        """Sessions that ended in that span."""
+        return sum(since <= when < until for when in self.lost)
+
+    async def _ask(self, host: str, port: int) -> None:
+        session = None
+        while True:
+            try:
+                if session is None:
+                    session = await open_session(host, port, self.context, self.response)
+                began = time.monotonic()
+                reply = await session.say(f"MAIL FROM:<{SENDER}>".encode())
+                if reply.startswith("250"):
+                    self.taken += 1
+                    await session.say(b"RSET")
+                else:
+                    self.refusals.append((time.monotonic(), reply, time.monotonic() - began))
+                    if reply.startswith("421"):
+                        session.close()
+                        raise Lost(after_dot=False)
+            except Lost:
+                if session is not None:
+                    self.lost.append(time.monotonic())
+                session = None
+            await asyncio.sleep(EACH)
