@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import INLINE_LIMIT, Full, QueueIdTaken, SpoolError, Unavailable
-from pillarbox.spool.cluster.cell import Cell, spool_error
+from pillarbox.spool.cluster.cell import ATTEMPT, Cell, spool_error
 from pillarbox.spool.cluster.rows import Chunked
 from pillarbox.store.errors import StoreError, Transient
 from pillarbox.store.postgresql import Transaction
@@ -120,7 +120,7 @@ class ChunkWriter:
 
         for attempt in range(_ATTEMPTS):
             try:
-                await self._cell.store.write(work)
+                await self._cell.store.write(work, deadline=ATTEMPT)
                 return
             except StoreError as error:
                 if attempt == _ATTEMPTS - 1 or not isinstance(error, Transient):
