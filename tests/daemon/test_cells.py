@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -192,3 +193,19 @@ async def test_a_cell_that_is_weakened_while_another_serves_is_left_out_and_said
         await until(lambda: both.unhealthy_reason() is None)
         assert {both.tag() for _ in range(200)} == {"a", "b"}
         await both.close()
+
+
+async def test_the_depth_says_how_large_each_cell_is_and_what_is_left_to_the_limits(cell: CellSettings) -> None:
+    limited = replace(cell, max_size=1 << 30)
+    for settings, many in (((limited,), 1), ((limited, CellSettings("b", "host=/nowhere user=x")), 2)):
+        spool = Cells(CellsSettings(settings, "local"), "test", "keeper")
+        await spool.start()
+        depth = await spool.depth(0.0)
+        assert [state.name for state in depth.cells] == ["a", "b"][:many]
+        state = depth.cells[0]
+        assert state.size is not None
+        assert 0 < state.size < 1 << 30
+        assert (state.max_size, state.messages) == (1 << 30, 0)
+        # of a cell that cannot be asked nobody knows what is left
+        assert depth.free == ((1 << 30) - state.size if many == 1 else None)
+        await spool.close()
