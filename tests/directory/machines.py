@@ -69,9 +69,9 @@ class Machine:
         async with asyncio.timeout(60):
             while True:
                 state = self.copy.copy_state
-                if administrator.ask("SELECT id, generation FROM pillarbox.directory") == [
-                    (state and state.id, state and state.generation)
-                ]:
+                if administrator.ask(
+                    "SELECT mark, generation FROM pillarbox.directory NATURAL JOIN pillarbox.directory_history"
+                ) == [(state and state.id, state and state.generation)]:
                     return
                 await asyncio.sleep(0.01)
 
@@ -100,7 +100,9 @@ async def empty_cell(node: Postgres) -> str:
 
     async def work(transaction: Transaction) -> None:
         transaction.add("TRUNCATE account, account_removed, account_certificate")
-        transaction.add("UPDATE directory SET id = gen_random_uuid()::text, generation = 0")
+        transaction.add("UPDATE directory SET generation = 0")
+        transaction.add("DELETE FROM directory_history WHERE generation <> 0")
+        transaction.add("UPDATE directory_history SET mark = gen_random_uuid()::text")
 
     await store.write(work)
     await store.close()

@@ -1,5 +1,5 @@
-"""Two machines and one cell against a model in memory: any order of verbs, questions, restarts, and of accounts that
-a machine had alone."""
+"""Two machines and one cell against a model in memory: any order of verbs, questions, restarts, of accounts that a
+machine had alone, and of backups that are brought back."""
 
 import asyncio
 import tempfile
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.directory.machines import Machine, account, empty_cell
+from tests.support.administrator import Administrator
 from tests.support.postgres import Postgres
 
 from pillarbox.directory.accounts import AccountsStore
@@ -21,10 +22,12 @@ from pillarbox.directory.base import (
     AccountExists,
     CertificateTaken,
     InvalidAccount,
+    Unavailable,
     UnknownAccount,
 )
 
 NAMES = ("ada", "bob", "eve")
+TABLES = ("directory", "directory_history", "account", "account_removed", "account_certificate")
 MARKS = ("cn:x", "cn:y")
 names = st.sampled_from(NAMES)
 marks = st.sets(st.sampled_from(MARKS)).map(lambda found: tuple(sorted(found)))
@@ -33,10 +36,14 @@ which = st.sampled_from((0, 1))
 
 @dataclass
 class Cell:
-    """What the cluster has, and had."""
+    """What the cluster has, and had; ``history``: of its states, each with a number that is used once."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    history: list[int] = field(default_factory=lambda: [0])
+
+    def copy(self) -> "Cell":
+        return Cell(dict(self.accounts), set(self.removed), list(self.history))
 
     def taken(self, key: str, wanted: tuple[str, ...]) -> bool:
         return any(set(wanted) & set(one.certificates) for other, one in self.accounts.items() if other != key)
@@ -54,8 +61,10 @@ class Copy:
 
     copied: dict[str, Account] = field(default_factory=dict)
     alone: dict[str, Account] = field(default_factory=dict)
+    state: int = 0
 
     def follow(self, cell: Cell) -> None:
+        self.state = cell.history[-1]
         self.copied = dict(cell.accounts)
         held = {mark for one in cell.accounts.values() for mark in one.certificates}
         self.alone = {
@@ -80,6 +89,7 @@ class Machines(RuleBasedStateMachine):
         for number in (0, 1):
             self.open(number)
         self.count = 0
+        self.saved: Cell | None = None
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(call)
@@ -105,16 +115,27 @@ class Machines(RuleBasedStateMachine):
         """The same to both; a verb that succeeds has brought the copy up."""
         expected: type[Exception] | None = None
         try:
+            self.check_known(number)
             modelled()
-        except (AccountExists, CertificateTaken, InvalidAccount, UnknownAccount) as error:
+        except (AccountExists, CertificateTaken, InvalidAccount, Unavailable, UnknownAccount) as error:
             expected = type(error)
         if expected is not None:
             with pytest.raises(expected):
                 self.do(call)
         else:
             self.do(call)
+            self.step()
             self.copies[number].follow(self.cell)
         self.compare(number)
+
+    def check_known(self, number: int) -> None:
+        """A copy of what is not the cell's past changes nothing there until it has asked."""
+        if self.copies[number].state not in self.cell.history:
+            raise Unavailable
+
+    def step(self) -> None:
+        self.count += 1
+        self.cell.history.append(self.count)
 
     def compare(self, number: int) -> None:
         model = self.copies[number]
@@ -164,6 +185,10 @@ class Machines(RuleBasedStateMachine):
     @rule(number=which)
     def publish(self, number: int) -> None:
         model = self.copies[number]
+        if model.alone and model.state not in self.cell.history:
+            with pytest.raises(Unavailable):
+                self.do(self.machines[number].accounts.publish())
+            return
         published, refused = [], []
         for name, one in sorted(model.alone.items()):
             known = name in self.cell.removed or name in self.cell.accounts
@@ -178,6 +203,7 @@ class Machines(RuleBasedStateMachine):
         done = self.do(self.machines[number].accounts.publish())
         assert (list(done.published), [login for login, _ in done.refused]) == (published, refused)
         if had_some:
+            self.step()
             model.follow(self.cell)
         self.compare(number)
 
@@ -211,6 +237,29 @@ class Machines(RuleBasedStateMachine):
         self.do(self.machines[number].close())
         self.do(change())
         self.open(number)
+
+    @rule()
+    def back_up(self) -> None:
+        self.saved = self.cell.copy()
+        copied = (f"CREATE TABLE backup.{table} AS TABLE pillarbox.{table}" for table in TABLES)
+        self.administer("DROP SCHEMA IF EXISTS backup CASCADE", "CREATE SCHEMA backup", *copied)
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def bring_back(self) -> None:
+        assert self.saved is not None
+        self.cell = self.saved.copy()
+        for table in TABLES:
+            self.administer(
+                f"DELETE FROM pillarbox.{table}",  # noqa: S608  # made of constants
+                f"INSERT INTO pillarbox.{table} SELECT * FROM backup.{table}",  # noqa: S608  # as above
+            )
+
+    def administer(self, *statements: str) -> None:
+        administrator = Administrator(self.dsn)
+        for statement in statements:
+            administrator.ask(statement)
+        administrator.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

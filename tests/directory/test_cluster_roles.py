@@ -57,7 +57,8 @@ async def test_the_keeper_does_all_of_its_work_with_its_own_rights(
 
     def bring_back() -> None:
         with psycopg.connect(made.of("owner").dsn, autocommit=True) as connection:
-            connection.execute("DELETE FROM pillarbox.account WHERE key = 'bob'")
+            for table in ("account", "account_removed", "directory_history"):
+                connection.execute(f"DELETE FROM pillarbox.{table} WHERE generation > 1".encode())  # noqa: S608  # made of constants
             connection.execute("UPDATE pillarbox.directory SET generation = 1")
 
     await asyncio.to_thread(bring_back)
@@ -67,7 +68,7 @@ async def test_the_keeper_does_all_of_its_work_with_its_own_rights(
     await one.close()
 
 
-TABLES = ("directory", "account", "account_removed", "account_certificate")
+TABLES = ("directory", "directory_history", "account", "account_removed", "account_certificate")
 READING = tuple(
     f"SELECT {column} FROM {table}"  # noqa: S608  # made of constants
     for table in TABLES
@@ -84,6 +85,9 @@ CHANGING = (
     "DELETE FROM account_certificate",
 )
 NOT_THE_KEEPERS = (
+    "UPDATE directory_history SET mark = ''",
+    "DELETE FROM directory_history",
+    "SELECT mark_generations()",
     "DELETE FROM directory",
     "INSERT INTO directory VALUES (false, '', 0, '')",
     "TRUNCATE account CASCADE",

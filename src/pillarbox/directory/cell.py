@@ -9,7 +9,7 @@ ERRORS
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pillarbox.directory.base import Account
@@ -27,8 +27,13 @@ _COLUMNS = (
 )
 _MARKS = "ARRAY(SELECT mark FROM account_certificate c WHERE c.key = a.key)"
 _FIND = f"SELECT key, {_COLUMNS}, {_MARKS} FROM account a WHERE key = %s"  # noqa: S608  # made of constants
+_HEAD = """
+    SELECT (SELECT mark FROM directory_history h WHERE h.generation = d.generation), d.generation, d.scram_key,
+        EXISTS (SELECT FROM directory_history h WHERE h.generation = %s AND h.mark = %s)
+    FROM directory d
+"""
 _CHANGES = f"""
-    SELECT * FROM (
+    SELECT (SELECT mark FROM directory_history h WHERE h.generation = change.generation), change.* FROM (
         (SELECT key, {_COLUMNS}, {_MARKS} AS marks FROM account a
          WHERE generation > %(since)s ORDER BY generation LIMIT {PAGE})
         UNION ALL
@@ -58,34 +63,36 @@ _REMOVED = """
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Head:
-    """Which set of accounts it is, the last generation given out, and the key as in ScramState."""
+    """The last generation given out, its mark, and the key as in ScramState. ``known``: the asker's
+    generation has the asker's mark, so that its copy is an earlier state of what is here."""
 
-    id: str
+    mark: str
     generation: int
     scram_key: bytes
+    known: bool
 
 
 class HeadMissing(Exception):
     """The one row that numbers the changes is not there: somebody emptied the table."""
 
 
-def add_head(transaction: "Transaction") -> "Statement":
-    """For head()."""
-    return transaction.add("SELECT id, generation, scram_key FROM directory")
+def add_head(transaction: "Transaction", generation: int, mark: str) -> "Statement":
+    """For head(); with the asker's generation and mark."""
+    return transaction.add(_HEAD, (generation, mark))
 
 
-async def take_numbers(transaction: "Transaction", count: int) -> Head:
-    """With the last of ``count`` new generations. Raises HeadMissing."""
-    query = "UPDATE directory SET generation = generation + %s RETURNING id, generation, scram_key"
-    return head(await transaction.fetch(query, (count,)))
+async def take_numbers(transaction: "Transaction", count: int, generation: int, mark: str) -> Head:
+    """With the last of ``count`` new generations; otherwise as add_head. Raises HeadMissing."""
+    transaction.add("UPDATE directory SET generation = generation + %s", (count,))
+    return head(await transaction.fetch(_HEAD, (generation, mark)))
 
 
 def head(rows: Sequence[tuple[Any, ...]]) -> Head:
     """Raises HeadMissing."""
-    if not rows:
+    if not rows or rows[0][0] is None:
         raise HeadMissing
-    identity, generation, key = rows[0]
-    return Head(identity, generation, bytes(key))
+    mark, generation, key, known = rows[0]
+    return Head(mark, generation, bytes(key), known)
 
 
 def add_changes(transaction: "Transaction", since: int) -> "Statement":
@@ -95,14 +102,14 @@ def add_changes(transaction: "Transaction", since: int) -> "Statement":
 
 def changes(rows: Sequence[tuple[Any, ...]]) -> tuple[Change, ...]:
     """By generation, PAGE of them at most: then there may be more."""
-    return tuple(_change(row) for row in rows)
+    return tuple(replace(_change(rest), mark=mark) for mark, *rest in rows)
 
 
-def reached(head: Head, page: Sequence[Change]) -> int:
-    """The generation as of which a copy is that has these changes."""
-    if len(page) == PAGE:
-        return page[-1].generation
-    return max([head.generation, *(change.generation for change in page[-1:])])
+def reached(head: Head, page: Sequence[Change]) -> tuple[str, int]:
+    """Mark and generation as of which a copy is that has these changes."""
+    if page and (len(page) == PAGE or page[-1].generation > head.generation):
+        return page[-1].mark, page[-1].generation
+    return head.mark, head.generation
 
 
 async def find(transaction: "Transaction", key: str) -> Account | None:
@@ -151,13 +158,6 @@ def add_removal(transaction: "Transaction", key: str, login: str, generation: in
     """Its certificates go with it."""
     transaction.add("DELETE FROM account WHERE key = %s", (key,))
     transaction.add(_REMOVED, (key, login, generation))
-
-
-def add_renewal(transaction: "Transaction", known: str, generation: int) -> None:
-    """Another id, if the set of accounts with this one has not come as far as a copy of it: it is an older one, and
-    what machines have beyond it may be numbered anew."""
-    query = "UPDATE directory SET id = gen_random_uuid()::text WHERE id = %s AND generation < %s"
-    transaction.add(query, (known, generation))
 
 
 def _change(row: Sequence[Any]) -> Change:

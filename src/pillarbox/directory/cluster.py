@@ -9,8 +9,8 @@ when it returns. Other machines ask for it within a second: what changed since t
 Where the cell demands a quorum that question is confirmed by it, too: a primary whose standbys have left it for
 another one answers nothing.
 
-A machine without a copy takes all accounts at once; and so does one whose cell has other accounts than it, or is
-behind it (made anew, or brought back from a backup).
+A machine without a copy takes all accounts at once; and so does one whose cell has another history of them than it
+(made anew, or brought back from a backup): each generation there has a random mark, and a copy knows that of its own.
 
 ERRORS
     AccountExists, UnknownAccount, CertificateTaken, InvalidAccount; Unavailable, whose text says whether something
@@ -221,8 +221,8 @@ class ClusterAccounts:
             raise Unavailable(f"nothing was changed: there is no copy of the cluster's accounts yet: {self.trouble}")
 
         async def all_of_it(transaction: "Transaction") -> tuple[T, cell.Head, "Statement"]:
-            head = await cell.take_numbers(transaction, count)
-            if head.id != state.id or head.generation - count < state.generation:
+            head = await cell.take_numbers(transaction, count, state.generation, state.id)
+            if not head.known:
                 raise _NotOurs
             result = await work(transaction, head.generation - count + 1)
             return result, head, cell.add_changes(transaction, state.generation)
@@ -276,33 +276,22 @@ class ClusterAccounts:
                 await self._take_all(deadline)
                 return
             began = self._clock()
-            head, page = await self._fetch(state.generation, deadline)
-            if head.id != state.id:
-                log.warning("accounts.replaced", cell=self._name, reason="the cell has another set of accounts")
+            head, page = await self._fetch(state.generation, state.id, deadline)
+            if not head.known:
+                reason = "the cell has an older state of the accounts, or others"
+                log.warning("accounts.replaced", cell=self._name, reason=reason)
                 await self._take_all(deadline)
                 return
-            if head.generation < state.generation:
-                await self._renew(state, deadline)
-                continue
             await self._take(head, page)
             if len(page) < cell.PAGE:
                 await self._copy.confirm(began)
                 return
 
-    async def _renew(self, state: CopyState, deadline: float) -> None:
-        """The cell is behind this machine, so it is an older state of itself: has every machine take all anew."""
-        log.warning("accounts.replaced", cell=self._name, reason="the cell has an older state of the accounts")
-
-        async def work(transaction: "Transaction") -> None:
-            cell.add_renewal(transaction, state.id, state.generation)
-
-        await self._store.write(work, deadline=deadline)
-
-    async def _fetch(self, since: int, deadline: float) -> tuple[cell.Head, tuple[Change, ...]]:
-        """A page of what changed, confirmed by the quorum if the cell must have one."""
+    async def _fetch(self, since: int, mark: str, deadline: float) -> tuple[cell.Head, tuple[Change, ...]]:
+        """A page of what changed since a generation, with its mark; confirmed by the quorum if there must be one."""
 
         async def work(transaction: "Transaction") -> tuple["Statement", "Statement"]:
-            found = cell.add_head(transaction), cell.add_changes(transaction, since)
+            found = cell.add_head(transaction, since, mark), cell.add_changes(transaction, since)
             if self._store.quorum:
                 transaction.mark()
             return found
@@ -314,37 +303,38 @@ class ClusterAccounts:
         """All accounts, in pages; the copy has them when it has all."""
         began = self._clock()
         found: dict[str, Change] = {}
-        since = 0
-        identity: str | None = None
+        mark, since = "", 0
         while True:
-            head, page = await self._fetch(since, deadline)
-            if identity not in (None, head.id):
+            head, page = await self._fetch(since, mark, deadline)
+            if found and not head.known:
                 raise OutOfStep
-            identity = head.id
             found |= {change.key: change for change in page}
-            since = cell.reached(head, page)
+            mark, since = cell.reached(head, page)
             if len(page) < cell.PAGE:
                 break
         changes = tuple(sorted(found.values(), key=lambda change: change.generation))
-        await self._copy.take(Batch(CopyState(identity, since, began), head.scram_key, changes, whole=True))
+        await self._copy.take(Batch(CopyState(mark, since, began), head.scram_key, changes, whole=True))
         log.info("accounts.copied", cell=self._name, accounts=sum(one.account is not None for one in changes))
 
     async def _take(self, head: cell.Head, page: tuple[Change, ...]) -> None:
         state = self._copy.copy_state
         taken_at = 0.0 if state is None else state.taken_at
-        generation = cell.reached(head, page)
+        mark, generation = cell.reached(head, page)
         if state is None or generation > state.generation:
-            await self._copy.take(Batch(CopyState(head.id, generation, taken_at), head.scram_key, page))
+            await self._copy.take(Batch(CopyState(mark, generation, taken_at), head.scram_key, page))
 
     async def _catch_up(self, head: cell.Head) -> None:
         """Where more changed than a page holds."""
         while True:
             state = self._copy.copy_state
-            if state is None or state.id != head.id:
+            if state is None:
                 raise OutOfStep
             if state.generation >= head.generation:
                 return
-            await self._take(*await self._fetch(state.generation, VERB_TIME))
+            later, page = await self._fetch(state.generation, state.id, VERB_TIME)
+            if not later.known:
+                raise OutOfStep
+            await self._take(later, page)
 
     # -- how it is
 

@@ -21,13 +21,13 @@ from pillarbox.store.sqlite import Database
 
 
 class OutOfStep(Exception):
-    """The changes are those of another set of accounts than the copy is one of."""
+    """The changes are not those that the copy lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyState:
-    """Of which set of accounts it is a copy, as of which generation there; ``taken_at``: a time (seconds since the
-    epoch) at which it was all that there was."""
+    """As of which generation of the cluster's it is a copy; ``id``: the mark that this one has there, if it is still
+    the same history; ``taken_at``: a time (seconds since the epoch) at which it was all that there was."""
 
     id: str
     generation: int
@@ -36,12 +36,13 @@ class CopyState:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the cluster says of one login; ``account`` None: it was removed."""
+    """What the cluster says of one login; ``account`` None: it was removed. ``mark``: its generation's there."""
 
     key: str
     login: str
     generation: int
     account: Account | None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -101,7 +102,7 @@ def apply(db: Database, batch: Batch) -> list[Applied]:
     changes = batch.changes
     if batch.whole:
         changes += _gone(db, batch)
-    elif state is None or state.id != batch.state.id:
+    elif state is None:
         raise OutOfStep
     elif batch.state.generation <= state.generation:
         return []

@@ -2,8 +2,10 @@
 
 One row of ``directory`` numbers the changes: each transaction that changes an account takes its numbers there first,
 so that writers go one after the other and whoever sees a number sees all that are lower. A change is the row of an
-account, or of a removed one, with its number as ``generation``. ``id`` names this set of accounts: with another one
-every machine takes all of them anew. Passwords are hashed before they come here.
+account, or of a removed one, with its number as ``generation``. ``directory_history`` has a random mark for each
+number: a copy whose own number has another mark here, or none, is no copy of what is here (an older state was brought
+back, or another set of accounts) and is taken anew. ``id``: for programs of before that.
+Passwords are hashed before they come here.
 """
 
 ROOM = "directory"
@@ -54,12 +56,43 @@ MIGRATIONS = (
         """,
         "CREATE INDEX account_certificate_key ON account_certificate (key)",
     ),
+    (
+        """
+        CREATE TABLE directory_history (
+            generation int8 PRIMARY KEY,
+            mark text COLLATE "C" NOT NULL DEFAULT gen_random_uuid()::text
+        )
+        """,
+        "LOCK TABLE directory IN EXCLUSIVE MODE",  # nobody takes numbers until they are all marked
+        """
+        INSERT INTO directory_history (generation)
+        SELECT generation FROM directory
+        UNION SELECT generation FROM account
+        UNION SELECT generation FROM account_removed
+        """,
+        # for programs of before as well; a number that is given out again, by whatever mistake, is another one
+        """
+        CREATE FUNCTION mark_generations() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = pillarbox, pg_temp AS $$
+        BEGIN
+            INSERT INTO directory_history (generation)
+            SELECT generate_series(OLD.generation + 1, NEW.generation)
+            ON CONFLICT (generation) DO UPDATE SET mark = EXCLUDED.mark;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER generations_taken AFTER UPDATE OF generation ON directory
+        FOR EACH ROW EXECUTE FUNCTION mark_generations()
+        """,
+    ),
 )
 """See store.migrations."""
 
 GRANTS: dict[str, tuple[str, ...]] = {
     "keeper": (
         "SELECT, UPDATE ON directory",
+        "SELECT ON directory_history",
         "SELECT, INSERT, UPDATE, DELETE ON account, account_removed, account_certificate",
     ),
     "delivery": (),
