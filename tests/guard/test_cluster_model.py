@@ -259,12 +259,29 @@ class Machines(RuleBasedStateMachine):
         await asyncio.gather(*others, return_exceptions=True)
 
 
-def test_two_machines_know_the_same_in_any_order_of_things(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def machines(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> type[Machines]:
     for name in ("_TELL", "_HEAR", "_EXPIRE", "_BEAT"):
         statement = getattr(cluster, name)
         assert "now()" in statement
         monkeypatch.setattr(cluster, name, statement.replace("now()", "our_time()"))
     monkeypatch.setattr(Machines, "node", postgres, raising=False)
-    run_state_machine_as_test(Machines, settings=settings(max_examples=25, stateful_step_count=30))
+    return Machines
+
+
+def test_two_machines_know_the_same_in_any_order_of_things(machines: type[Machines]) -> None:
+    run_state_machine_as_test(machines, settings=settings(max_examples=25, stateful_step_count=30))
+
+
+def test_a_failure_that_was_forgotten_and_is_tried_again_counts_again_on_both(machines: type[Machines]) -> None:
+    state = machines()
+    state.begin()
+    place, login = PLACES[0], LOGINS[0]
+    state.guess(number=0, place=place, login=login, guesses={1, 2})
+    state.all_know_the_same()
+    state.unblock(number=1, place=place)
+    state.all_know_the_same()
+    state.guess(number=0, place=place, login=login, guesses={1})
+    state.all_know_the_same()
+    assert [machine.failures(place) for machine in state.machines] == [1, 1]
+    state.teardown()
