@@ -24,7 +24,7 @@ async def empty_cell(node: Postgres, name: str = "a") -> str:
     store = Store(dsn)
 
     async def work(transaction: Transaction) -> None:
-        transaction.add("TRUNCATE message, recipient, content_chunk, worker, restored")
+        transaction.add("TRUNCATE message, recipient, content_chunk, worker, restored, taken")
 
     await store.write(work)
     await store.close()

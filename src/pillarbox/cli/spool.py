@@ -1,4 +1,4 @@
-"""``pillarbox spool``: every message to a file, and back.
+"""``pillarbox spool``: every message to a file, back, and to another spool.
 
 It works on the files and the cells themselves: those of cells as their owner, as `pillarbox cluster init` does. An
 embedded spool is read while the server runs, and written to only while it is stopped.
@@ -14,27 +14,39 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 from pillarbox.cli.cluster import AdminDsn, AdminPasswordFile
 from pillarbox.cli.configuration import load, log_to_stderr, run
-from pillarbox.cli.framework import Argument, CommandError, ConfigOption, Exit, JsonOption, Option, example, group
+from pillarbox.cli.framework import (
+    Argument,
+    CommandError,
+    ConfigOption,
+    Exit,
+    JsonOption,
+    Option,
+    UsageError,
+    YesOption,
+    confirm,
+    example,
+    group,
+)
 from pillarbox.cli.output import count, remark, say_json
 from pillarbox.config import Settings
 from pillarbox.console.archives import Brought, Exported, Place, bring_in, export
 from pillarbox.console.cells import CellUnusable, refusal
+from pillarbox.console.migration import Moved, Refused, migrate
 from pillarbox.console.way import open_owners
 from pillarbox.spool.archive import ArchiveError
-from pillarbox.spool.base import Reader, Restorer, SpoolError
-from pillarbox.spool.settings import CellSettings, CellsSettings
+from pillarbox.spool.base import Reader, Restorer, Source, SpoolError
+from pillarbox.spool.settings import CellSettings, CellsSettings, EmbeddedSettings
 from pillarbox.store.errors import StoreError
 
 if TYPE_CHECKING:
     from pillarbox.spool.cluster.cell import Cell
+    from pillarbox.spool.embedded import EmbeddedSpool
 
-T = TypeVar("T")
-
-app = group("spool", "Every message of the spool: to a file, and back.")
+app = group("spool", "Every message of the spool: to a file, back, and to another spool.")
 
 File = Annotated[str, Argument(help="The file; - for a pipe.", metavar="FILE", show_default=False)]
 
@@ -124,6 +136,96 @@ def import_file(
         raise Exit(1)
 
 
+@example(app, "migrate", "pillarbox spool migrate --to /etc/pillarbox/new.toml")
+def migrate_messages(
+    to: Annotated[
+        Path | None,
+        Option(
+            "--to",
+            metavar="FILE",
+            help="The configuration of the other spool. Default: the same.",
+            show_default=False,
+        ),
+    ] = None,
+    from_cell: Annotated[
+        str | None, Option("--from-cell", metavar="NAME", help="Only from this cell.", show_default=False)
+    ] = None,
+    to_cell: Annotated[
+        str | None,
+        Option("--to-cell", metavar="NAME", help="To this cell. Default: the first one.", show_default=False),
+    ] = None,
+    admin_dsn: AdminDsn = None,
+    admin_password_file: AdminPasswordFile = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Move every message to another spool or cell. An embedded spool's server must be stopped; cells may serve.
+
+    Nothing is lost or doubled when it is cut off: repeat it within 30 days. What is being delivered stays, and so
+    does mail that still comes in: repeat it until nothing is left. From a cell it takes a minute at least.
+    """
+    settings = load(config)
+    if to is None and (from_cell is None or to_cell is None):
+        raise UsageError("give --to, or --from-cell and --to-cell")
+    other = load(to) if to is not None else settings
+
+    async def work() -> Moved:
+        total = Moved()
+        async with (
+            _sources(settings, from_cell, admin_dsn, admin_password_file) as sources,
+            _places(other, to_cell, admin_dsn, admin_password_file, again=False) as place,
+        ):
+            restorer, cell = place("")
+            for source in sources:
+                with _progress("there") as tell:
+                    moved = await migrate(source, restorer, cell, tell=tell, waiting=_say_wait)
+                total.messages += moved.messages
+                total.refused |= moved.refused
+        return total
+
+    with _in_words(), log_to_stderr():
+        moved = run(work())
+    for queue_id, reason in moved.refused.items():
+        remark(f"NOT moved, and kept where it was: {queue_id}: {reason}")
+    if as_json:
+        say_json({"messages": moved.messages, "refused": moved.refused})
+    else:
+        remark(f"{count(moved.messages, 'message')} moved")
+    if moved.refused:
+        raise Exit(1)
+
+
+def _say_wait(seconds: float) -> None:
+    remark(f"everything is there; waiting {seconds:.0f} s for clients that may repeat a commit, then it is removed")
+
+
+@example(app, "give-back", "pillarbox spool give-back")
+def give_back(
+    cell: Annotated[
+        str | None, Option("--cell", metavar="NAME", help="Only this cell. Default: all.", show_default=False)
+    ] = None,
+    yes: YesOption = False,
+    admin_dsn: AdminDsn = None,
+    admin_password_file: AdminPasswordFile = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give up a move that was cut off, when its destination is lost for good: what it took waits here again.
+
+    What had arrived there is delivered by both.
+    """
+    settings = load(config)
+    if not yes and not confirm("Is the other spool lost for good? What had arrived there would be delivered twice."):
+        raise Exit(1)
+
+    async def work() -> int:
+        async with _sources(settings, cell, admin_dsn, admin_password_file) as sources:
+            return sum([await source.give_back() for source in sources])
+
+    with _in_words(), log_to_stderr():
+        given = run(work())
+    remark(f"{count(given, 'message')} given back")
+
+
 # -- the way to the messages
 
 
@@ -167,10 +269,23 @@ async def _places(
 
             yield place
         return
-    from pillarbox.spool.embedded import open_spool
     from pillarbox.spool.restoring import EmbeddedRestorer
 
     _no_cell(only)
+    async with _owned(settings) as spool:
+        restorer = EmbeddedRestorer(spool.owner, again=again)
+        try:
+            yield lambda _: (restorer, "")
+        finally:
+            await restorer.close()
+
+
+@asynccontextmanager
+async def _owned(settings: Settings) -> "AsyncIterator[EmbeddedSpool]":
+    """The embedded spool, which no server may be using. Raises SpoolError, CommandError."""
+    from pillarbox.spool.embedded import open_spool
+
+    assert isinstance(settings.spool, EmbeddedSettings)  # noqa: S101  # whoever calls has looked
     with _as_servers_user(settings):
         try:
             spool = await open_spool(settings.spool)
@@ -178,12 +293,28 @@ async def _places(
             if "in use by another process" not in str(error):
                 raise
             raise CommandError(str(error), "stop the server first: only one process may write there") from None
-        restorer = EmbeddedRestorer(spool.owner, again=again)
         try:
-            yield lambda _: (restorer, "")
+            yield spool
         finally:
-            await restorer.close()
             await spool.close()
+
+
+@asynccontextmanager
+async def _sources(
+    settings: Settings, only: str | None, dsn: str | None, password_file: Path | None
+) -> AsyncIterator[list[Source]]:
+    """Raises SpoolError, CommandError."""
+    if isinstance(settings.spool, CellsSettings):
+        from pillarbox.spool.cluster.moving import CellSource
+
+        async with _cells(settings.spool, only, dsn, password_file) as cells:
+            yield [CellSource(cell) for cell in cells.values()]
+        return
+    from pillarbox.spool.moving import EmbeddedSource
+
+    _no_cell(only)
+    async with _owned(settings) as spool:
+        yield [EmbeddedSource(spool.owner)]
 
 
 def _no_cell(only: str | None) -> None:
@@ -298,7 +429,7 @@ def _progress(done: str) -> Iterator[Any]:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except ArchiveError as error:
+    except (ArchiveError, Refused) as error:
         raise CommandError(str(error)) from None
     except SpoolError as error:
         raise CommandError(str(error), "what was done is done; repeat the command: nothing is doubled") from None

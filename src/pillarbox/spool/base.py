@@ -362,6 +362,47 @@ class Restorer(Protocol):
 
     def writer(self, queue_id: str) -> RestoringWriter: ...
 
+    async def restored(self, queue_id: str) -> bool:
+        """Whether this message was brought back, not long ago. Raises Unavailable."""
+        ...
+
+    async def identity(self) -> str:
+        """Which spool it is: no other has the same. Raises Unavailable."""
+        ...
+
+
+class Source(Protocol):
+    """A spool that messages leave for another one. What is taken is neither lent nor shown here, whatever becomes of
+    this process; it is removed, or given back. All raise Unavailable."""
+
+    async def identity(self) -> str:
+        """As Restorer.identity."""
+        ...
+
+    async def taken(self) -> dict[str, str]:
+        """Queue ids of what is taken, each with the identity of the spool that it goes to."""
+        ...
+
+    async def take(self, destination: str, limit: int) -> Sequence[str]:
+        """Takes up to ``limit`` more that nobody delivers now: their queue ids. None: there are no more."""
+        ...
+
+    def load(self, queue_ids: Sequence[str]) -> AsyncIterator[Stored]:
+        """Of these taken messages those that are still there."""
+        ...
+
+    async def remove(self, queue_ids: Sequence[str], destination: str) -> None:
+        """They are there now: what was taken for that spool leaves this one, at once and without a trace."""
+        ...
+
+    async def give_back(self) -> int:
+        """What is taken waits here again, as before; how many."""
+        ...
+
+    async def quiet_in(self) -> float:
+        """Seconds after which nobody repeats a commit of what was taken; remove() must not come before."""
+        ...
+
 
 class Spool(Intake, Outbox, Ledger, Protocol):
     """All of it."""

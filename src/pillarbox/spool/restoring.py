@@ -38,6 +38,15 @@ class EmbeddedRestorer:
         """See Restorer.writer."""
         return EmbeddedRestoring(self._owner, self._incoming, queue_id, again=self._again)
 
+    async def restored(self, queue_id: str) -> bool:
+        """See Restorer.restored."""
+        query = "SELECT 1 FROM restored WHERE queue_id = ?"
+        return await self._owner.read(lambda db: db.execute(query, (queue_id,)).get is not None)
+
+    async def identity(self) -> str:
+        """See Restorer.identity."""
+        return await self._owner.read(lambda db: str(db.execute("SELECT token FROM identity").get))
+
     async def close(self) -> None:
         """Finishes what was begun."""
         await self._incoming.close()

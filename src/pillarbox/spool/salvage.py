@@ -93,6 +93,8 @@ def _read(damaged: Damaged, number: int, old: Path, new: Path) -> Rows | None:
         rows = {table: list(_of(damaged, table, number)) for table in _TABLES}
     except StoreError:
         return None
+    with contextlib.suppress(StoreError):  # older files have no such table
+        rows["taken"] = list(_of(damaged, "taken", number))
     if not rows["message"] or not rows["recipient"]:
         return None
     name = rows["message"][0]["content_file"]
@@ -123,8 +125,8 @@ def _of(damaged: Damaged, table: str, number: int) -> Iterator[dict[str, Any]]:
 
 def _insert(db: Database, messages: list[Rows]) -> None:
     for rows in messages:
-        for table in _TABLES:
-            for row in rows[table]:
+        for table, found in rows.items():
+            for row in found:
                 marks = ", ".join("?" * len(row))
                 db.execute(
                     f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({marks})",  # noqa: S608  # names of columns

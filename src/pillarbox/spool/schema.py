@@ -82,6 +82,16 @@ MIGRATIONS = (
         at REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE identity (token TEXT NOT NULL) STRICT;  -- one row: which spool this is
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+    CREATE TABLE taken (  -- what is on its way to another spool: here its recipients are gone
+        number INTEGER PRIMARY KEY,
+        queue_id TEXT NOT NULL UNIQUE,
+        destination TEXT NOT NULL,  -- that spool's identity
+        states TEXT NOT NULL  -- JSON: by key, the states of the recipients that wait
+    ) STRICT;
+    """,
 )
 
 RESTORED_FOR = 30 * 86_400

@@ -34,14 +34,15 @@ class CellReader:
         while True:
             page = await self._ledger.list(Filter(), 0.0, _PAGE, after)
             for message in page:
-                stored = await self._read(message)
+                stored = await self.read(message)
                 if stored is not None:
                     yield stored
             if len(page) < _PAGE:
                 return
             after = page[-1].envelope.queue_id
 
-    async def _read(self, message: QueuedMessage) -> Stored | None:
+    async def read(self, message: QueuedMessage) -> Stored | None:
+        """With its content; None when it left. Raises Unavailable."""
         queue_id = message.envelope.queue_id
         (rows,) = await self._cell.read((_CONTENT, (escaped(queue_id),)))
         if not rows or not message.recipients:

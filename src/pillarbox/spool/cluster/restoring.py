@@ -48,6 +48,16 @@ class ClusterRestorer:
         """See Restorer.writer."""
         return ClusterRestoring(self._cell, queue_id, again=self._again)
 
+    async def restored(self, queue_id: str) -> bool:
+        """See Restorer.restored."""
+        (rows,) = await self._cell.read((_WAS_HERE, (queue_id,)))
+        return bool(rows)
+
+    async def identity(self) -> str:
+        """See Restorer.identity."""
+        (((token,),),) = await self._cell.read(("SELECT token FROM identity", ()))
+        return str(token)
+
     async def close(self) -> None:
         """Nothing is begun here that goes on."""
 

@@ -152,6 +152,19 @@ MIGRATIONS = (
         )
         """,
     ),
+    (
+        "CREATE TABLE identity (token text NOT NULL)",  # one row: which spool this is
+        "INSERT INTO identity VALUES (replace(gen_random_uuid()::text, '-', ''))",
+        # What is on its way to another spool: here its recipients are gone. The owner's alone.
+        """
+        CREATE TABLE taken (
+            queue_id text COLLATE "C" PRIMARY KEY,
+            destination text NOT NULL,  -- that spool's identity
+            states text NOT NULL,       -- JSON: by key, the states of the recipients that wait
+            at timestamptz NOT NULL
+        )
+        """,
+    ),
 )
 
 _TO_COMMIT = "EXECUTE ON FUNCTION content_is_whole(int8, int4, int8)"
