@@ -18,20 +18,11 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from pillarbox.message.envelope import Envelope
-from pillarbox.spool.base import (
-    ContentWriter,
-    Depth,
-    Filter,
-    Lease,
-    NewMessage,
-    QueuedMessage,
-    Settlement,
-    SpoolError,
-)
+from pillarbox.spool.assembled import AssembledSpool
+from pillarbox.spool.base import SpoolError
 from pillarbox.spool.content import ContentFiles
 from pillarbox.spool.due import DueIndex, Lane
 from pillarbox.spool.intake import EmbeddedIntake
@@ -54,14 +45,14 @@ SWEEP_EVERY = 3600.0
 log = get_logger("spool")
 
 
-class EmbeddedSpool:
+class EmbeddedSpool(AssembledSpool):
     """See the module's text. Made by open_spool() only."""
 
     def __init__(self, owner: Owner, lock: int) -> None:
         self.owner = owner
         self.intake = EmbeddedIntake(owner)
         self.ledger = EmbeddedLedger(owner)
-        self._outbox = EmbeddedOutbox(owner, "", local=True)
+        super().__init__(self.intake, EmbeddedOutbox(owner, "", local=True), self.ledger)
         self._lock = lock
         self._sweep_at = owner.loop.time() + SWEEP_EVERY
         self._ticker = asyncio.create_task(self._tick(), name="spool")
@@ -96,80 +87,6 @@ class EmbeddedSpool:
     def unhealthy_reason(self) -> str | None:
         """See Spool.unhealthy_reason."""
         return self.owner.broken or self.owner.trouble or self.owner.space.reason()
-
-    # -- Intake
-
-    async def commit(self, envelope: Envelope, content: bytes) -> None:
-        """See Intake.commit."""
-        await self.intake.commit(envelope, content)
-
-    def writer(self, queue_id: str) -> ContentWriter:
-        """See Intake.writer."""
-        return self.intake.writer(queue_id)
-
-    def tag(self) -> str:
-        """See Intake.tag."""
-        return ""
-
-    def refusal(self, size: int) -> SpoolError | None:
-        """See Intake.refusal."""
-        return self.intake.refusal(size)
-
-    # -- Outbox
-
-    async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
-        """See Outbox.lease."""
-        return await self._outbox.lease(now, limit, skip)
-
-    async def wait_due(self, timeout: float) -> None:
-        """See Outbox.wait_due."""
-        await self._outbox.wait_due(timeout)
-
-    def extend(self, lease: Lease) -> bool:
-        """See Outbox.extend."""
-        return self._outbox.extend(lease)
-
-    def open(self, queue_id: str) -> AsyncIterator[bytes]:
-        """See Outbox.open."""
-        return self._outbox.open(queue_id)
-
-    async def settle(self, lease: Lease, settlement: Settlement) -> None:
-        """See Outbox.settle."""
-        await self._outbox.settle(lease, settlement)
-
-    async def release_lease(self, lease: Lease) -> None:
-        """See Outbox.release_lease."""
-        await self._outbox.release_lease(lease)
-
-    # -- Ledger
-
-    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
-        """See Ledger.list."""
-        return await self.ledger.list(which, now, limit, after)
-
-    async def show(self, queue_id: str) -> QueuedMessage:
-        """See Ledger.show."""
-        return await self.ledger.show(queue_id)
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See Ledger.hold."""
-        return await self.ledger.hold(which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.release."""
-        return await self.ledger.release(which, now, early)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.retry."""
-        return await self.ledger.retry(which, now, early)
-
-    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
-        """See Ledger.expunge."""
-        await self.ledger.expunge(queue_id, bounces)
-
-    async def depth(self, now: float) -> Depth:
-        """See Ledger.depth."""
-        return await self.ledger.depth(now)
 
 
 async def open_spool(settings: EmbeddedSettings, *, clock: Callable[[], float] = time.time) -> EmbeddedSpool:

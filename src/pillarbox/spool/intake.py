@@ -25,6 +25,10 @@ class EmbeddedIntake:
         self._incoming = Incoming(owner.files.incoming)
         self._adopting: dict[str, asyncio.Task[bool]] = {}
 
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return ""
+
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal."""
         owner = self._owner
@@ -76,8 +80,12 @@ class EmbeddedIntake:
         COMMITTED.add()
         COMMIT_SECONDS.observe(owner.loop.time() - began)
 
-    async def commit(self, envelope: Envelope, content: bytes | None, content_file: str | None = None) -> bool:
-        """See Intake.commit; False when the same message was there already."""
+    async def commit(self, envelope: Envelope, content: bytes) -> None:
+        """See Intake.commit."""
+        await self.take(envelope, content)
+
+    async def take(self, envelope: Envelope, content: bytes | None, content_file: str | None = None) -> bool:
+        """commit(), also of what is in a file; False when the same message was there already."""
         try:
             return await asyncio.shield(self.commit_soon(envelope, content, content_file))
         except StoreError as error:
@@ -116,7 +124,7 @@ class EmbeddedIntake:
             raise self._failure(error) from error
         used = True  # also when we cannot know what became of the row: then the next start looks
         try:
-            used = await self.commit(envelope, None, queue_id)
+            used = await self.take(envelope, None, queue_id)
         except (Full, QueueIdTaken, ValueError):
             used = False
             raise

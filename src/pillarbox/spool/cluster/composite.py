@@ -22,22 +22,19 @@ ERRORS
 
 import asyncio
 import random as chance
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from pillarbox.message.envelope import Envelope, tag_of
+from pillarbox.spool.assembled import WithLedger
 from pillarbox.spool.base import (
     ContentWriter,
-    Depth,
-    Filter,
     Full,
     Intake,
     Lease,
-    NewMessage,
     Outbox,
-    QueuedMessage,
     Settlement,
     SpoolError,
     Unavailable,
@@ -84,7 +81,7 @@ class _Pace:
         self._at = now
 
 
-class CompositeSpool:
+class CompositeSpool(WithLedger):
     """See the module's text. ``cells`` by name, one at least; ``random`` gives numbers from 0 to below 1."""
 
     def __init__(self, cells: Mapping[str, Member], *, random: Callable[[], float] = chance.random) -> None:
@@ -98,6 +95,7 @@ class CompositeSpool:
         self._surplus: list[Lease] = []
         self._came = asyncio.Event()
         self.ledger = CompositeLedger(self._cells)
+        super().__init__(self.ledger)
 
     async def close(self) -> None:
         """Gives back what was lent too late, and closes the cells."""
@@ -299,36 +297,6 @@ class CompositeSpool:
         """See Outbox.release_lease."""
         member, theirs = self._theirs(lease)
         await member.release_lease(theirs)
-
-    # -- Ledger
-
-    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
-        """See CompositeLedger.list."""
-        return await self.ledger.list(which, now, limit, after)
-
-    async def show(self, queue_id: str) -> QueuedMessage:
-        """See CompositeLedger.show."""
-        return await self.ledger.show(queue_id)
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See CompositeLedger.hold."""
-        return await self.ledger.hold(which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See CompositeLedger.release."""
-        return await self.ledger.release(which, now, early)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See CompositeLedger.retry."""
-        return await self.ledger.retry(which, now, early)
-
-    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
-        """See CompositeLedger.expunge."""
-        await self.ledger.expunge(queue_id, bounces)
-
-    async def depth(self, now: float) -> Depth:
-        """See CompositeLedger.depth."""
-        return await self.ledger.depth(now)
 
 
 def _shares(limit: int, many: int) -> list[int]:

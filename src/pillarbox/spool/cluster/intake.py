@@ -54,6 +54,10 @@ class ClusterIntake:
             self._carry_out, most=MOST, octets=OCTETS, side_by_side=side_by_side
         )
 
+    def tag(self) -> str:
+        """See Intake.tag."""
+        return ""
+
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal; by what the last second showed."""
         return self._cell.refusal()

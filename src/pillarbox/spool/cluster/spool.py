@@ -13,19 +13,10 @@ ERRORS
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 
-from pillarbox.message.envelope import Envelope
-from pillarbox.spool.base import (
-    ContentWriter,
-    Depth,
-    Filter,
-    Lease,
-    NewMessage,
-    QueuedMessage,
-    Settlement,
-    SpoolError,
-)
+from pillarbox.spool.assembled import AssembledSpool
+from pillarbox.spool.base import SpoolError
 from pillarbox.spool.cluster.cell import Cell
 from pillarbox.spool.cluster.intake import ClusterIntake
 from pillarbox.spool.cluster.ledger import ClusterLedger
@@ -38,7 +29,7 @@ from pillarbox.store.migrations import check, migrate
 from pillarbox.store.postgresql import Store
 
 
-class ClusterSpool:
+class ClusterSpool(AssembledSpool):
     """See the module's text. ``leases``: this process lends. Others are no worker of the cell: without a heartbeat
     they need no right to tell one, and only who finishes messages removes them."""
 
@@ -48,6 +39,7 @@ class ClusterSpool:
         self.intake = ClusterIntake(cell)
         self.ledger = ClusterLedger(cell, self.removal)
         self._outbox = ClusterOutbox(cell, self.removal, name) if leases else None
+        super().__init__(self.intake, self._outbox, self.ledger)
 
     @property
     def outbox(self) -> ClusterOutbox:
@@ -67,80 +59,6 @@ class ClusterSpool:
     def unhealthy_reason(self) -> str | None:
         """See Spool.unhealthy_reason."""
         return self.cell.reason()
-
-    # -- Intake
-
-    async def commit(self, envelope: Envelope, content: bytes) -> None:
-        """See Intake.commit."""
-        await self.intake.commit(envelope, content)
-
-    def writer(self, queue_id: str) -> ContentWriter:
-        """See Intake.writer."""
-        return self.intake.writer(queue_id)
-
-    def tag(self) -> str:
-        """See Intake.tag."""
-        return ""
-
-    def refusal(self, size: int) -> SpoolError | None:
-        """See Intake.refusal."""
-        return self.intake.refusal(size)
-
-    # -- Outbox
-
-    async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
-        """See Outbox.lease."""
-        return await self.outbox.lease(now, limit, skip)
-
-    async def wait_due(self, timeout: float) -> None:
-        """See Outbox.wait_due."""
-        await self.outbox.wait_due(timeout)
-
-    def extend(self, lease: Lease) -> bool:
-        """See Outbox.extend."""
-        return self.outbox.extend(lease)
-
-    def open(self, queue_id: str) -> AsyncIterator[bytes]:
-        """See Outbox.open."""
-        return self.outbox.open(queue_id)
-
-    async def settle(self, lease: Lease, settlement: Settlement) -> None:
-        """See Outbox.settle."""
-        await self.outbox.settle(lease, settlement)
-
-    async def release_lease(self, lease: Lease) -> None:
-        """See Outbox.release_lease."""
-        await self.outbox.release_lease(lease)
-
-    # -- Ledger
-
-    async def list(self, which: Filter, now: float, limit: int, after: str = "") -> Sequence[QueuedMessage]:
-        """See Ledger.list."""
-        return await self.ledger.list(which, now, limit, after)
-
-    async def show(self, queue_id: str) -> QueuedMessage:
-        """See Ledger.show."""
-        return await self.ledger.show(queue_id)
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See Ledger.hold."""
-        return await self.ledger.hold(which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.release."""
-        return await self.ledger.release(which, now, early)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.retry."""
-        return await self.ledger.retry(which, now, early)
-
-    async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
-        """See Ledger.expunge."""
-        await self.ledger.expunge(queue_id, bounces)
-
-    async def depth(self, now: float) -> Depth:
-        """See Ledger.depth."""
-        return await self.ledger.depth(now)
 
 
 async def open_cluster(
