@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.cluster.faults import FAULTS, Fault, repair
 from tests.cluster.load import percentile, replies
-from tests.cluster.stage import Balance, Stage, staged
+from tests.cluster.stage import Balance, Stage, performed
 from tests.support.postgres import programs
 
 QUIET = 8.0
@@ -219,7 +219,8 @@ async def chaos(options: argparse.Namespace) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with staged(rate=options.rate, cells=options.cells, say=say) as stage:
+
+    async def play(stage: Stage) -> int:
         until = time.monotonic() + 60 * options.minutes
         work = asyncio.create_task(faults_until(stage, run, names, until, options.page))
         told = asyncio.create_task(stopping.wait())
@@ -239,7 +240,9 @@ async def chaos(options: argparse.Namespace) -> int:
         say(str(run.balance))
         if not run.good():
             print(stage.tail(), file=sys.stderr)
-    return 0 if run.good() else 1
+        return 0 if run.good() else 1
+
+    return await performed(play, stopping, rate=options.rate, cells=options.cells, say=say)
 
 
 def main() -> int:

@@ -20,9 +20,10 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -101,7 +102,7 @@ class Stage:
         delivered again. Raises AssertionError."""
         began = time.monotonic()
         for cell in self.cells:
-            await asyncio.to_thread(_complete, cell, timeout)
+            await _complete(cell, timeout)
         accepted, delivered = len(self.books.accepted), self.books.delivered
         while not (
             all(machine.well() for machine in self.machines)
@@ -149,18 +150,22 @@ class Stage:
         return "\n".join((*(machine.tail() for machine in self.machines), *(cell.tail() for cell in self.cells)))
 
 
-def _complete(cell: Cell, timeout: float) -> None:
+async def _complete(cell: Cell, timeout: float) -> None:
     """Until all are in the quorum. Patroni ends when it finds no etcd, and its unit would start it again."""
     until = time.monotonic() + timeout
     while True:
-        for node in cell.nodes:
-            with contextlib.suppress(AssertionError):
-                node.start()
+        await _whole(_revive, cell)
         try:
-            return cell.wait_for_members(3, timeout=min(10.0, max(until - time.monotonic(), 0.1)))
+            return await asyncio.to_thread(cell.wait_for_members, 3, timeout=10.0)
         except AssertionError:
             if time.monotonic() > until:
                 raise
+
+
+def _revive(cell: Cell) -> None:
+    for node in cell.nodes:
+        with contextlib.suppress(AssertionError):
+            node.start()
 
 
 def _machine(
@@ -233,8 +238,8 @@ async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: S
             made.append(cell)
             stack.callback(cell.end)
             say(f"cell {tag}: three nodes with etcd, Patroni, PostgreSQL")
-            await asyncio.to_thread(cell.start)
-            await asyncio.to_thread(_create, cell)
+            await _whole(cell.start)
+            await _whole(_create, cell)
         load = await stack.enter_async_context(Load((), authority.ca, password, rate=rate, clients=clients))
         for number, (name, role) in enumerate(
             (("sub1", "submission"), ("sub2", "submission"), ("del1", "delivery"), ("del2", "delivery")), 1
@@ -246,7 +251,7 @@ async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: S
         load.addresses = addresses
         probes = Probes(addresses, load.context, load.response)
         stage = Stage(made, machines, load, probes, say)
-        await asyncio.to_thread(_prepare, made, machines, password, say)
+        await _whole(_prepare, made, machines, password, say)
         tending = asyncio.create_task(stage.tend())
         stack.push_async_callback(_cancelled, tending)
         load.begin()
@@ -255,7 +260,39 @@ async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: S
         yield stage
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def performed(
+    work: Callable[[Stage], Awaitable[int]], stopping: asyncio.Event, *, rate: float, cells: int, say: Say
+) -> int:
+    """What ``work`` returns, on a stage of its own. Told to stop before that is up it ends in order, with 130."""
+    up = asyncio.Event()
+
+    async def all_of_it() -> int:
+        async with staged(rate=rate, cells=cells, say=say) as stage:
+            up.set()
+            return await work(stage)
+
+    playing = asyncio.create_task(all_of_it())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait((playing, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if playing.done() or up.is_set():
+        return await playing
+    say("interrupted: what has begun to start is ended, which may take half a minute")
+    await _cancelled(playing)
+    return 130
+
+
+async def _whole(step: Callable[..., object], *arguments: object) -> None:
+    """A step in a thread, to its end: one that is left alone would start what nobody ends."""
+    work = asyncio.ensure_future(asyncio.to_thread(step, *arguments))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait((work,))
+        raise
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
