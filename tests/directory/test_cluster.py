@@ -22,6 +22,8 @@ from pillarbox.directory.base import (
     Unavailable,
     UnknownAccount,
 )
+from pillarbox.directory.copy import Batch, Change
+from pillarbox.store.errors import Unreachable
 
 
 @pytest.fixture
@@ -103,6 +105,51 @@ async def test_a_new_machine_takes_all_in_pages_and_has_the_cells_key(
     assert new.copy.scram_state is not None and one.copy.scram_state is not None
     assert new.copy.scram_state.key == one.copy.scram_state.key
     await new.close()
+
+
+async def test_a_first_copy_that_breaks_off_serves_whom_it_has_and_is_made_whole_later(
+    one: Machine, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell, "PAGE", 3)
+    monkeypatch.setattr(cell, "_CHANGES", cell._CHANGES.replace("LIMIT 1000", "LIMIT 3"))
+    for number in range(7):
+        await one.accounts.add(account(f"user{number}"))
+    new = await Machine(tmp_path / "new", dsn).open(asking=False)
+    fetch = new.accounts._fetch
+
+    async def break_off(since: int, mark: str, deadline: float) -> tuple[cell.Head, tuple[Change, ...]]:
+        if since:
+            raise Unreachable("the cell died")
+        return await fetch(since, mark, deadline)
+
+    monkeypatch.setattr(new.accounts, "_fetch", break_off)
+    with pytest.raises(Unreachable):
+        await new.accounts._ask(30.0)
+    assert await new.accounts.find("user2") == replace(account("user2"), generation=3)
+    with pytest.raises(Unavailable):
+        await new.accounts.find("user5")
+    assert new.copy.copy_state is None
+    administrator = Administrator(dsn)  # as if an older state had been brought back meanwhile
+    administrator.ask("DELETE FROM pillarbox.account WHERE key = 'user1'")
+    administrator.close()
+    monkeypatch.setattr(new.accounts, "_fetch", fetch)
+    await new.accounts._ask(30.0)
+    assert [found.login for found in await new.content()] == [f"user{number}" for number in (0, 2, 3, 4, 5, 6)]
+    await new.close()
+
+
+async def test_a_first_copy_that_broke_off_is_the_machines_own_when_the_spool_is_embedded_again(
+    one: Machine, tmp_path: Path
+) -> None:
+    await one.accounts.add(account("bob"))
+    found = await one.accounts.find("bob")
+    other = await AccountsStore.open(tmp_path / "accounts.db", copy=True)
+    await other.take(Batch(None, bytes(32), (Change("bob", "bob", 1, found),)))
+    assert not await other.is_alone("bob")
+    await other.close()
+    own = await AccountsStore.open(tmp_path / "accounts.db")
+    assert await own.is_alone("bob")
+    await own.close()
 
 
 async def test_accounts_of_one_machine_alone_sign_in_there_until_they_are_published(

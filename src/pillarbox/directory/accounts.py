@@ -30,6 +30,7 @@ from pillarbox.directory.copy import (
     Batch,
     CopyState,
     apply,
+    has_copied,
     is_alone,
     list_superseded,
     read_state,
@@ -77,7 +78,7 @@ class AccountsStore:
 
     async def _begin(self) -> None:
         state = await self._store.read(read_state)
-        if state is not None and not self._is_copy:
+        if not self._is_copy and (state is not None or await self._store.read(has_copied)):
             await self._store.write(lambda db: write_state(db, None))
             state = None
         self._copy_state = state

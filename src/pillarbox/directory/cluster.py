@@ -300,21 +300,21 @@ class ClusterAccounts:
         return cell.head(head.rows), cell.changes(page.rows)
 
     async def _take_all(self, deadline: float) -> None:
-        """All accounts, in pages; the copy has them when it has all."""
+        """All accounts, in pages that the copy takes as they come; it is a copy of what is there when it has all."""
         began = self._clock()
-        found: dict[str, Change] = {}
+        named: dict[str, bool] = {}
         mark, since = "", 0
         while True:
             head, page = await self._fetch(since, mark, deadline)
-            if found and not head.known:
+            if named and not head.known:
                 raise OutOfStep
-            found |= {change.key: change for change in page}
+            named |= {change.key: change.account is not None for change in page}
             mark, since = cell.reached(head, page)
             if len(page) < cell.PAGE:
                 break
-        changes = tuple(sorted(found.values(), key=lambda change: change.generation))
-        await self._copy.take(Batch(CopyState(mark, since, began), head.scram_key, changes, whole=True))
-        log.info("accounts.copied", cell=self._name, accounts=sum(one.account is not None for one in changes))
+            await self._copy.take(Batch(None, head.scram_key, page))
+        await self._copy.take(Batch(CopyState(mark, since, began), head.scram_key, page, named))
+        log.info("accounts.copied", cell=self._name, accounts=sum(named.values()))
 
     async def _take(self, head: cell.Head, page: tuple[Change, ...]) -> None:
         state = self._copy.copy_state

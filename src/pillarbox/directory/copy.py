@@ -11,7 +11,7 @@ ERRORS
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,13 +47,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Batch:
-    """Changes with which the copy is as ``state`` says. ``whole``: they are all that there are, else all after an
-    earlier generation that the copy had reached. ``scram_key`` as in ScramState."""
+    """Changes with which the copy is as ``state`` says: all after an earlier generation that the copy had reached.
 
-    state: CopyState
+    Where all accounts are taken, that is after some batches with ``state`` None, which leave the state as it is, and
+    ``named`` has the keys of all that there are: others are gone. ``scram_key`` as in ScramState.
+    """
+
+    state: CopyState | None
     scram_key: bytes
     changes: tuple[Change, ...]
-    whole: bool = False
+    named: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,11 @@ def read_state(db: Database) -> CopyState | None:
     """None: it never was a copy."""
     row: Any = db.execute("SELECT id, generation, taken_at FROM copy").fetchone()
     return None if row is None else CopyState(*row)
+
+
+def has_copied(db: Database) -> bool:
+    """Whether accounts are in the file as copied ones; also before all were taken for the first time."""
+    return db.execute("SELECT 1 FROM accounts WHERE copied LIMIT 1").fetchone() is not None
 
 
 def write_state(db: Database, state: CopyState | None) -> None:
@@ -100,22 +108,23 @@ def apply(db: Database, batch: Batch) -> list[Applied]:
     """
     state = read_state(db)
     changes = batch.changes
-    if batch.whole:
-        changes += _gone(db, batch)
-    elif state is None:
-        raise OutOfStep
-    elif batch.state.generation <= state.generation:
-        return []
+    if batch.named is not None:
+        changes += _gone(db, batch.named)
+    elif batch.state is not None:
+        if state is None:
+            raise OutOfStep
+        if batch.state.generation <= state.generation:
+            return []
     before = {change.key: rows.find(db, change.key) for change in changes}
     applied = [one for change in changes if (one := _apply(db, change, before)) is not None]
-    write_state(db, batch.state)
+    if batch.state is not None:
+        write_state(db, batch.state)
     db.execute("UPDATE keys SET value = ? WHERE name = 'scram' AND value <> ?", (batch.scram_key, batch.scram_key))
     return applied
 
 
-def _gone(db: Database, batch: Batch) -> tuple[Change, ...]:
+def _gone(db: Database, named: Collection[str]) -> tuple[Change, ...]:
     """A removal for each copied account that the cluster does not have."""
-    named = {change.key for change in batch.changes}
     found: Any = db.execute("SELECT key, login FROM accounts WHERE copied").fetchall()
     return tuple(Change(key, login, 0, None) for key, login in found if key not in named)
 
