@@ -196,6 +196,19 @@ async def test_a_round_with_nothing_to_tell_notices_a_server_that_nobody_follows
     await again.kill()
 
 
+async def test_the_end_of_the_process_tells_what_is_left(open_machine: Opener) -> None:
+    one, two = await open_machine("one"), await open_machine("two")
+    one.rounds.start()
+    await one.rounds.settled(60)
+    assert one.rounds.status() is None
+    one.fail(*range(12))
+    await one.rounds.close()
+    await two.run()
+    assert two.blocked()
+    await one.kill()
+    await two.close()
+
+
 async def test_a_cell_without_the_tables_is_said_and_the_machine_counts_alone(
     postgres: Postgres, tmp_path: Path
 ) -> None:

@@ -1,6 +1,8 @@
 """Two machines over one cell: what one counts, the other judges by; and with the cell away each goes on by itself."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +81,16 @@ def blocked(daemon: RunningDaemon) -> set[str]:
     return {block["prefix"].removesuffix("/32") for block in daemon.ask("guard.list")["blocks"]}
 
 
+def failures(daemon: RunningDaemon) -> int:
+    prefixes = daemon.ask("guard.list")["prefixes"]
+    return sum(each["failures"] for each in prefixes if each["name"].startswith(GUESSER))
+
+
+def used(daemon: RunningDaemon) -> int:
+    found: int = daemon.ask("guard.quota", {"login": "ada"})["used"]
+    return found
+
+
 def send(daemon: RunningDaemon, password: str, recipients: int) -> str:
     """The reply to the last RCPT, or to the content."""
     with Talk(daemon.submissions, daemon.ca, source=OFFICE) as talk:
@@ -114,9 +126,26 @@ def test_guesses_at_one_machine_block_at_both_and_an_unblock_at_the_other_lifts_
 def test_a_quota_holds_over_both_machines(machines: tuple[RunningDaemon, RunningDaemon], password: str) -> None:
     one, two = machines
     assert send(one, password, 6).startswith("250")
-    used = {"login": "ada"}
-    until("the other machine knows what was taken", lambda: two.ask("guard.quota", used)["used"] >= 6)
+    until("the other machine knows what was taken", lambda: used(two) >= 6)
     assert send(two, password, 5).startswith("450 4.7.0 ")
+    assert [daemon.stop() for daemon in machines] == [0, 0]
+
+
+def test_kill_9_of_a_machine_loses_nothing_that_was_told_and_doubles_nothing(
+    machines: tuple[RunningDaemon, RunningDaemon], password: str
+) -> None:
+    one, two = machines
+    assert send(one, password, 3).startswith("250")
+    for number in range(2):
+        assert sign_in(one, GUESSER, f"guess {number}").startswith("535 5.7.8 ")
+    until("the other machine knows", lambda: failures(two) == 2 and used(two) >= 3)
+    one.kill9()
+    assert sign_in(two, GUESSER, "guess 2").startswith("535 5.7.8 ")
+    one.start()
+    until("the machine that was killed knows", lambda: (failures(one), blocked(one)) == (3, {GUESSER}))
+    until("both know the same", lambda: used(one) == used(two) >= 3)
+    assert failures(two) == 3
+    assert [line for line in one.log() if line["event"] == "guard.renamed"] == []
     assert [daemon.stop() for daemon in machines] == [0, 0]
 
 
@@ -136,6 +165,8 @@ def test_with_the_cell_away_each_machine_goes_on_by_itself_and_afterwards_all_is
     assert blocked(two) == set()
     (process,) = [process for process in one.ask("status")["processes"] if process["role"] == "spool"]
     assert process["guard"].startswith("counts alone for ")
+    command = (sys.executable, "-P", "-m", "pillarbox", "status", "--config", str(one.config))
+    assert "guard          counts alone for " in subprocess.run(command, capture_output=True, text=True).stdout
     assert one.stop() == 0  # what waits to be told is told by its next start
     node.start()
     one.start()
