@@ -5,7 +5,8 @@ from functools import partial
 
 from pillarbox.spool.base import Depth, Filter, LeaseLost, NewMessage, QueuedMessage, UnknownQueueId
 from pillarbox.spool.due import Lane
-from pillarbox.spool.meaning import HOLD, PAGE, RELEASE, RETRY, Change
+from pillarbox.spool.meaning import PAGE, Change
+from pillarbox.spool.operated import WholeVerbs
 from pillarbox.spool.owner import Owner
 from pillarbox.spool.rows import add_messages, content_file_of, remove
 from pillarbox.spool.verbs import Found, change, count, find, load, number_of
@@ -17,7 +18,7 @@ _CHEAP = 10_000
 """Messages up to which every count is a fresh one."""
 
 
-class EmbeddedLedger:
+class EmbeddedLedger(WholeVerbs):
     """Ledger over the owner."""
 
     def __init__(self, owner: Owner) -> None:
@@ -48,26 +49,6 @@ class EmbeddedLedger:
 
     def _queued(self, found: Found) -> QueuedMessage:
         return QueuedMessage(found.envelope, found.recipients, found.number in self._owner.leases.held)
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See Ledger.hold."""
-        return await self._change(HOLD, which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.release."""
-        return await self._change(RELEASE._replace(early=early), which, now)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.retry."""
-        return await self._change(RETRY._replace(early=early), which, now)
-
-    async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
-        changed: list[str] = []
-        after: str | None = ""
-        while after is not None:
-            ids, after = await self.change_page(verb, which, now, after)
-            changed += ids
-        return changed
 
     async def change_page(
         self, verb: Change, which: Filter, now: float, after: str

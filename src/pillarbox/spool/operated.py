@@ -1,5 +1,7 @@
 """What an operator's verbs need of a spool of any kind: its Ledger, whose changes come a page at a time.
 
+    class EmbeddedLedger(WholeVerbs): ...      # with change_page, it has hold, release and retry
+
 ERRORS
     None of its own; see base.Ledger. Must not import an implementation.
 """
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pillarbox.spool.base import Depth, Filter, NewMessage, QueuedMessage
-from pillarbox.spool.meaning import Change
+from pillarbox.spool.meaning import HOLD, RELEASE, RETRY, Change
 
 
 class PagedLedger(Protocol):
@@ -28,6 +30,36 @@ class PagedLedger(Protocol):
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None: ...
 
     async def depth(self, now: float) -> Depth: ...
+
+
+class WholeVerbs:
+    """hold, release and retry of a Ledger, from its pages."""
+
+    async def change_page(
+        self, verb: Change, which: Filter, now: float, after: str
+    ) -> tuple[Sequence[str], str | None]:
+        """See PagedLedger.change_page; the ledger's own."""
+        raise NotImplementedError
+
+    async def hold(self, which: Filter, now: float) -> Sequence[str]:
+        """See Ledger.hold."""
+        return await self._change(HOLD, which, now)
+
+    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
+        """See Ledger.release."""
+        return await self._change(RELEASE._replace(early=early), which, now)
+
+    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
+        """See Ledger.retry."""
+        return await self._change(RETRY._replace(early=early), which, now)
+
+    async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
+        changed: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            ids, after = await self.change_page(verb, which, now, after)
+            changed += ids
+        return changed
 
 
 class Operated(Protocol):

@@ -27,8 +27,8 @@ from pillarbox.spool.base import (
     UnknownCell,
     UnknownQueueId,
 )
-from pillarbox.spool.meaning import HOLD, RELEASE, RETRY, Change
-from pillarbox.spool.operated import Operated, PagedLedger
+from pillarbox.spool.meaning import Change
+from pillarbox.spool.operated import Operated, PagedLedger, WholeVerbs
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ IMPATIENCE = 1.0
 """Seconds that a question to one of several cells may take: of one that is said to be well, or not to be."""
 
 
-class CompositeLedger:
-    """See the module's text. ``cells`` by name."""
+class CompositeLedger(WholeVerbs):
+    """See the module's text. ``cells`` by name. Its verbs raise Partial."""
 
     def __init__(self, cells: Mapping[str, Operated]) -> None:
         self._cells = dict(cells)
@@ -141,18 +141,6 @@ class CompositeLedger:
         return depth.cells or (CellState(name, depth.messages, self._cells[name].unhealthy_reason()),)
 
     # -- changing
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See Ledger.hold. Raises Partial."""
-        return await self._change(HOLD, which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.release. Raises Partial."""
-        return await self._change(RELEASE._replace(early=early), which, now)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.retry. Raises Partial."""
-        return await self._change(RETRY._replace(early=early), which, now)
 
     async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
         changed: list[str] = []

@@ -19,7 +19,8 @@ from pillarbox.spool.cluster.removal import Removal
 from pillarbox.spool.cluster.rows import LATER, by_message, envelope_of, escaped, recipient_of
 from pillarbox.spool.cluster.schema import BY_INDEX
 from pillarbox.spool.cluster.settling import add_messages
-from pillarbox.spool.meaning import HOLD, PAGE, RELEASE, RETRY, Change
+from pillarbox.spool.meaning import PAGE, Change
+from pillarbox.spool.operated import WholeVerbs
 from pillarbox.spool.schema import GONE
 from pillarbox.store.postgresql import Transaction
 
@@ -31,7 +32,7 @@ _CHEAP = 10_000
 """Messages up to which every count is a fresh one."""
 
 
-class ClusterLedger:
+class ClusterLedger(WholeVerbs):
     """Ledger over a cell."""
 
     def __init__(self, cell: Cell, removal: Removal) -> None:
@@ -75,26 +76,6 @@ class ClusterLedger:
             leased = any(values[-1] for values in of_message)
             listed.append(QueuedMessage(envelope_of(row, of_message), waiting, leased))
         return listed
-
-    async def hold(self, which: Filter, now: float) -> Sequence[str]:
-        """See Ledger.hold."""
-        return await self._change(HOLD, which, now)
-
-    async def release(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.release."""
-        return await self._change(RELEASE._replace(early=early), which, now)
-
-    async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """See Ledger.retry."""
-        return await self._change(RETRY._replace(early=early), which, now)
-
-    async def _change(self, verb: Change, which: Filter, now: float) -> Sequence[str]:
-        changed: list[str] = []
-        after: str | None = ""
-        while after is not None:
-            ids, after = await self.change_page(verb, which, now, after)
-            changed += ids
-        return changed
 
     async def change_page(
         self, verb: Change, which: Filter, now: float, after: str
