@@ -23,7 +23,10 @@ from pillarbox.directory.base import (
     UnknownAccount,
 )
 from pillarbox.directory.copy import Batch, Change
+from pillarbox.directory.schema import MIGRATIONS, ROOM
 from pillarbox.store.errors import Unreachable
+from pillarbox.store.migrations import migrate
+from pillarbox.store.postgresql import Store
 
 
 @pytest.fixture
@@ -289,3 +292,34 @@ async def test_a_cell_that_waits_for_no_standby_is_not_changed_where_a_quorum_is
         await one.accounts.change("bob", disabled)
     found = await one.accounts.find("bob")
     assert found is not None and not found.disabled
+
+
+OLD_ACCOUNT = """
+    INSERT INTO pillarbox.account
+    VALUES ('{0}', '{0}', ARRAY[]::text[], ARRAY[]::text[], false, NULL, false, {1}, 1.5, 2.5, '$argon2id$x', NULL)
+"""
+
+
+async def test_the_accounts_of_an_older_cell_are_kept_and_followed_after_the_upgrade(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """Programs of before the upgrade may go on changing accounts: what they number is marked, too."""
+    dsn = await asyncio.to_thread(postgres.create_database)
+    store = Store(dsn)
+    await migrate(store, ROOM, MIGRATIONS[:1])
+    administrator = Administrator(dsn)
+    administrator.ask("UPDATE pillarbox.directory SET generation = 7")
+    administrator.ask(OLD_ACCOUNT.format("ada", 3))
+    await migrate(store, ROOM, MIGRATIONS)
+    await store.close()
+    machine = await Machine(tmp_path / "one", dsn).open(asking=False)
+    await machine.accounts._ask(30.0)
+    administrator.ask("UPDATE pillarbox.directory SET generation = generation + 1")
+    administrator.ask(OLD_ACCOUNT.format("bob", 8))
+    administrator.close()
+    await machine.accounts._ask(30.0)
+    assert [found.login for found in await machine.content()] == ["ada", "bob"]
+    await machine.accounts.change("bob", disabled)
+    state = machine.copy.copy_state
+    assert state is not None and state.generation == 9 and machine.accounts.status() is None
+    await machine.close()
