@@ -23,7 +23,7 @@ from tests.spool.messages import bounce, envelope, read_all, settlement
 
 import pillarbox.spool.content
 import pillarbox.store.sqlite
-from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Failed, Filter, SpoolError
+from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Failed, Filter, Spool, SpoolError
 from pillarbox.spool.embedded import open_spool
 from pillarbox.spool.settings import EmbeddedSettings
 
@@ -114,6 +114,13 @@ async def work(directory: Path, say: Callable[[str], None]) -> None:
     say("uploaded BIG")
     await spool.intake.adopt(BIG)
     say("committed BIG")
+    await go_on(spool, say)
+    await spool.close()
+    say("closed")
+
+
+async def go_on(spool: Spool, say: Callable[[str], None]) -> None:
+    """What follows the commits of SMALL and BIG, in a spool of any kind."""
     small, big = sorted(await spool.lease(NOW, 10), key=lambda lease: lease.envelope.queue_id)
     say("settling SMALL")
     await spool.settle(small, settlement(small, Delivered("250 ok", "hop")))
@@ -128,14 +135,10 @@ async def work(directory: Path, say: Callable[[str], None]) -> None:
     say("committed REST")
     await spool.hold(Filter(queue_ids=(REST.queue_id,)), NOW)
     say("held REST")
-    await spool.close()
-    say("closed")
 
 
-async def look(directory: Path, repeat: bool) -> dict[str, Any]:
-    """What a new start finds; and, with ``repeat``, what it finds after the worker that outlived the crash has asked
-    again, twice, for its large content to be adopted."""
-    spool = await open_spool(EmbeddedSettings(directory, 0), clock=lambda: NOW)
+async def whole_messages(spool: Spool) -> dict[str, Any]:
+    """What is in it, by queue id: whether it is as it was, and the states of its recipients."""
     found = {}
     for message in await spool.list(Filter(), NOW, 100):
         queue_id = message.envelope.queue_id
@@ -145,6 +148,14 @@ async def look(directory: Path, repeat: bool) -> dict[str, Any]:
             "content": content in (b"small", LARGE, NOTICE.content, b"rest"),
             "recipients": {str(r.key): r.state.value for r in message.recipients},
         }
+    return found
+
+
+async def look(directory: Path, repeat: bool) -> dict[str, Any]:
+    """What a new start finds; and, with ``repeat``, what it finds after the worker that outlived the crash has asked
+    again, twice, for its large content to be adopted."""
+    spool = await open_spool(EmbeddedSettings(directory, 0), clock=lambda: NOW)
+    found = await whole_messages(spool)
     files = len(os.listdir(directory / "content"))
     aside = len([name for name in os.listdir(directory) if ".corrupt" in name])
     leased = [lease.envelope.queue_id for lease in await spool.lease(NOW, 100)]

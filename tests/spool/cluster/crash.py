@@ -17,11 +17,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import psycopg
-from tests.spool.crash import BIG, LARGE, NOTICE, NOW, REST, SMALL, Steps, in_child
-from tests.spool.messages import read_all, settlement
+from tests.spool.crash import BIG, LARGE, NOW, REST, SMALL, Steps, go_on, in_child, whole_messages
 
 import pillarbox.store.postgresql
-from pillarbox.spool.base import Deferred, Delivered, Failed, Filter
 from pillarbox.spool.cluster.spool import ClusterSpool, open_cluster
 from pillarbox.spool.settings import ClusterSettings
 
@@ -66,20 +64,7 @@ async def work(dsn: str, steps: Steps, say: Callable[[str], None]) -> None:
         await writer.write(LARGE[start : start + 200_000])
     await writer.commit(BIG)
     say("committed BIG")
-    small, big = sorted(await spool.lease(NOW, 10), key=lambda lease: lease.envelope.queue_id)
-    say("settling SMALL")
-    await spool.settle(small, settlement(small, Delivered("250 ok", "hop")))
-    say("settled SMALL")
-    await spool.settle(big, settlement(big, Delivered("250 ok", "hop"), Deferred("451 x", "hop", NOW)))
-    say("deferred BIG")
-    (big,) = await spool.lease(NOW, 10)
-    say("settling BIG")
-    await spool.settle(big, settlement(big, Failed("550 no", "hop", "5.1.1"), messages=(NOTICE,)))
-    say("settled BIG")
-    await spool.commit(REST, b"rest")
-    say("committed REST")
-    await spool.hold(Filter(queue_ids=(REST.queue_id,)), NOW)
-    say("held REST")
+    await go_on(spool, say)
     await spool.close()
     say("closed")
 
@@ -88,7 +73,7 @@ async def look(dsn: str) -> dict[str, Any]:
     """What the next process finds, before and after those that died count as dead; what it finds when the commits are
     asked for again, and when everything old was swept."""
     spool = await open_cluster(ClusterSettings(dsn, "pillarbox look"), clock=lambda: NOW)
-    found = await _found(spool)
+    found = await whole_messages(spool)
     early = [lease.envelope.queue_id for lease in await spool.lease(NOW, 100)]
     await _execute(spool, "UPDATE worker SET seen = seen - interval '1 minute' WHERE name = %s", VICTIM)
     late = [lease.envelope.queue_id for lease in await spool.lease(NOW, 100)]
@@ -97,25 +82,12 @@ async def look(dsn: str) -> dict[str, Any]:
     writer = spool.writer(BIG.queue_id)
     await writer.write(LARGE)
     await writer.commit(BIG)
-    again = await _found(spool)
+    again = await whole_messages(spool)
     await _execute(spool, "UPDATE content_chunk SET written_at = written_at - interval '2 days'")
     await spool.removal.look(0.0)
     (rows,) = await spool.cell.read(("SELECT DISTINCT content_id FROM content_chunk", ()))
     await spool.close()
     return {"found": found, "early": early, "late": late, "again": again, "contents": len(rows)}
-
-
-async def _found(spool: ClusterSpool) -> dict[str, Any]:
-    found = {}
-    for message in await spool.list(Filter(), NOW, 100):
-        queue_id = message.envelope.queue_id
-        content = await read_all(spool.open(queue_id))
-        found[queue_id] = {
-            "whole": message.envelope in (SMALL, BIG, NOTICE.envelope, REST),
-            "content": content in (b"small", LARGE, NOTICE.content, b"rest"),
-            "recipients": {str(r.key): r.state.value for r in message.recipients},
-        }
-    return found
 
 
 async def _execute(spool: ClusterSpool, query: str, *values: object) -> None:
