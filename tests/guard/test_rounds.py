@@ -196,6 +196,24 @@ async def test_a_round_with_nothing_to_tell_notices_a_server_that_nobody_follows
     await again.kill()
 
 
+async def test_a_cell_that_lost_what_it_had_is_told_again_by_those_who_know(open_machine: Opener) -> None:
+    """As after a fail-over to a server that was behind, or a backup: its numbers are lower than they were."""
+    one, two = await open_machine("one"), await open_machine("two")
+    one.fail(*range(12))
+    two.fail(*range(20, 23), place="198.51.100.7")
+    assert await two.ledger.take("bob", 6, LIMIT, two.clock())
+    await settle(one, two)
+    await one.store.read(("DELETE FROM guard_fact", ()), ("ALTER SEQUENCE guard_number RESTART", ()))
+    await settle(one, two)
+    three = await open_machine("three")
+    await three.run()
+    assert three.blocked()
+    assert (three.failures(), three.failures("198.51.100.7"), await used(three)) == (12, 3, 6)
+    assert [await used(machine) for machine in (one, two)] == [6, 6]
+    for machine in (one, two, three):
+        await machine.kill()
+
+
 async def test_the_end_of_the_process_tells_what_is_left(open_machine: Opener) -> None:
     one, two = await open_machine("one"), await open_machine("two")
     one.rounds.start()
