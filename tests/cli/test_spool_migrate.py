@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from pillarbox.spool.base import Delivered, Settlement
 from pillarbox.spool.cluster.spool import ClusterSpool, open_cluster
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.settings import ClusterSettings, EmbeddedSettings
+from pillarbox.store.sqlite import Corrupt, StoreError, connect, reading
 
 ROUNDS = 10
 
@@ -180,13 +180,19 @@ def arrived(directory: Path | None, dsn: str) -> int:
             row = connection.execute("SELECT count(*) FROM restored").fetchone()
             assert row is not None
             return int(row[0])
-    try:
-        with sqlite3.connect(directory / "spool.db") as db:
-            found = int(db.execute("SELECT count(*) FROM restored").fetchone()[0])
-        db.close()
-    except sqlite3.OperationalError:  # not made yet
+    path = directory / "spool.db"
+    if not path.exists() or not path.stat().st_size:
         return 0
-    return found
+    try:  # through the very SQLite that writes there: others may have its old faults
+        db = connect(path)
+        try:
+            with reading(db):
+                return int(db.execute("SELECT count(*) FROM restored").get)
+        finally:
+            db.close()
+    except StoreError as error:
+        assert not isinstance(error, Corrupt)
+        return 0  # not made yet
 
 
 def kill_at(command: Sequence[str | Path], directory: Path | None, dsn: str, target: int) -> bool:
