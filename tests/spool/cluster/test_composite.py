@@ -112,3 +112,21 @@ async def test_what_a_late_cell_lends_comes_with_a_later_call_also_after_one_tha
     (lease,) = await spool.lease(NOW, 10)
     assert lease.envelope.queue_id == queue_id
     await spool.release_lease(lease)
+
+
+async def test_a_cell_that_failed_while_it_was_asked_whether_something_is_due_is_asked_again_soon(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = CompositeSpool(cells)
+    failed = asyncio.Event()
+
+    async def due(timeout: float) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise away()
+
+    monkeypatch.setattr(composite, "ASK_AGAIN", 0.01, raising=False)
+    monkeypatch.setattr(cells["a"], "wait_due", due)
+    async with asyncio.timeout(20):
+        await spool.wait_due(600.0)
+    assert failed.is_set()

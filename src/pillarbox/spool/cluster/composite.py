@@ -46,6 +46,8 @@ from pillarbox.spool.operated import Operated
 
 PATIENCE = 1.0
 """Seconds that a call of lease waits for a cell."""
+ASK_AGAIN = 0.5
+"""Seconds until a cell that could not say whether something is due is asked again."""
 HALF_LIFE = 10.0
 """Seconds after which half of what a slow commit says of a cell is forgotten."""
 QUICKEST = 0.001
@@ -312,11 +314,15 @@ def _first_due(lease: Lease) -> tuple[float, str]:
 
 
 async def _due(member: Member, timeout: float) -> None:
-    """One that cannot be asked is waited for as long as one with nothing due."""
-    try:
-        await member.wait_due(timeout)
-    except SpoolError:
-        await asyncio.sleep(timeout)
+    """One that cannot be asked is asked again, for it may come back with much that is due, and is waited for as long as
+    one with nothing due."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + timeout
+    while (left := ends_at - loop.time()) > 0:
+        try:
+            return await member.wait_due(left)
+        except SpoolError:
+            await asyncio.sleep(min(ASK_AGAIN, left))
 
 
 async def _set(event: asyncio.Event) -> None:
