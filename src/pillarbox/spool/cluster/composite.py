@@ -314,15 +314,16 @@ def _first_due(lease: Lease) -> tuple[float, str]:
 
 
 async def _due(member: Member, timeout: float) -> None:
-    """One that cannot be asked is asked again, for it may come back with much that is due, and is waited for as long as
-    one with nothing due."""
+    """One that cannot be asked is asked again, for it may come back with much that is due, until the time is over."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + timeout
     while (left := ends_at - loop.time()) > 0:
         try:
-            return await member.wait_due(left)
+            await member.wait_due(left)
         except SpoolError:
             await asyncio.sleep(min(ASK_AGAIN, left))
+        else:
+            return
 
 
 async def _set(event: asyncio.Event) -> None:
