@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import PROGRAM, Run
 from tests.cli.spools import CLUSTER, LARGE, Kept, add, contents, fill, kept, take_everything
+from tests.support.cell_users import create_owned
 from tests.support.postgres import Postgres
 
 from pillarbox.spool.base import State
@@ -183,3 +184,20 @@ def test_no_file_is_better_than_half_of_one(run: Run, site: Path, directory: Pat
 def test_a_cell_that_is_not_configured(run: Run, site: Path, directory: Path, cluster: Path, tmp_path: Path) -> None:
     assert run("spool", "export", tmp_path / "f", "--cell", "z", "-c", cluster).code == 2
     assert run("spool", "export", tmp_path / "f", "--cell", "a", "-c", site).code == 2
+
+
+def test_the_ordinary_owner_of_cells_may_do_all_of_it_and_the_keeper_is_told_why_not(
+    run: Run, site: Path, directory: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    path, file = site.with_name("owned.toml"), tmp_path / "spool.tar"
+    text = site.read_text().replace('"data"', '"data-o"').replace("[spool]\nmin_free = 0\n", "")
+    path.write_text(text + CLUSTER.format(a=create_owned(postgres).dsn, b=create_owned(postgres).dsn))
+    assert run("cluster", "init", "-c", path).code == 0
+    assert run("spool", "migrate", "--to", path, "-c", site).err == "6 messages moved\n"
+    assert run("spool", "export", file, "-c", path).err == "6 messages exported\n"
+    assert run("spool", "import", file, "-c", path).err == "0 messages imported; 6 were there or imported before\n"
+    assert run("spool", "give-back", "--yes", "-c", path).err == "0 messages given back\n"
+    path.write_text(path.read_text().replace("{role}", "keeper"))
+    refused = run("spool", "export", file, "-c", path)
+    assert refused.code == 1
+    assert "name that user with --admin-dsn" in refused.err
