@@ -120,3 +120,14 @@ async def test_a_damaged_file_that_is_set_aside_still_knows_what_was_taken(tmp_p
         assert [each.envelope for each in await spool.list(Filter(), NOW, 10)] == [sent]
     finally:
         await spool.close()
+
+
+async def test_a_cell_says_how_long_a_commit_of_what_was_taken_may_be_repeated(spool: Spool) -> None:
+    if isinstance(spool, EmbeddedSpool):
+        assert await source_of(spool).quiet_in() == 0
+        return
+    source = CellSource(spool.cell, 3600.0)
+    assert await source.quiet_in() == 0
+    await spool.commit(envelope(), b"hello")
+    await source.take("there", 10)
+    assert 3000 < await source.quiet_in() <= 3600
