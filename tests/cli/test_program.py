@@ -15,7 +15,10 @@ from pillarbox.cli.framework import help_pages
 from pillarbox.cli.reference import render
 
 COMMANDS = [name.split(" ")[1:] for name, _ in help_pages(app, "pillarbox")]
-GROUPS: tuple[list[str], ...] = (["user"], ["user", "certificate"], ["queue"], ["guard"], ["cluster"], ["config"], [])
+GROUPS: tuple[list[str], ...] = (
+    *(["user"], ["user", "certificate"], ["queue"], ["spool"], ["guard"], ["cluster"], ["config"]),
+    [],
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

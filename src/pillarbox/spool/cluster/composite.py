@@ -84,9 +84,18 @@ class _Pace:
 
 
 class CompositeSpool(WithLedger):
-    """See the module's text. ``cells`` by name, one at least; ``random`` gives numbers from 0 to below 1."""
+    """See the module's text. ``cells`` by name, one at least; ``random`` gives numbers from 0 to below 1; ``ledger``
+    carries out the operator's verbs, a CompositeLedger if nothing else is given."""
 
-    def __init__(self, cells: Mapping[str, Member], *, random: Callable[[], float] = chance.random) -> None:
+    def __init__(
+        self,
+        cells: Mapping[str, Member],
+        *,
+        random: Callable[[], float] = chance.random,
+        ledger: CompositeLedger | None = None,
+    ) -> None:
+        self.ledger = ledger or CompositeLedger(cells)
+        super().__init__(self.ledger)
         self._cells = dict(cells)
         self._names = tuple(self._cells)
         self._members = tuple(self._cells.values())
@@ -96,8 +105,6 @@ class CompositeSpool(WithLedger):
         self._late: dict[int, asyncio.Task[list[Lease]]] = {}
         self._surplus: list[Lease] = []
         self._came = asyncio.Event()
-        self.ledger = CompositeLedger(self._cells)
-        super().__init__(self.ledger)
 
     async def close(self) -> None:
         """Gives back what was lent too late, and closes the cells."""
