@@ -26,13 +26,14 @@ WAITED = counter(
 )
 
 HANDSHAKE = 0.0018
-"""Seconds of work: a TLS handshake with a full key exchange, and the connection that it is for."""
+"""Seconds of work: a TLS handshake with a full key exchange."""
 
 COMMAND = 0.00006
 """One command and its reply."""
 
 CONNECTION = 0.0008
-"""A connection, until it is greeted or a handshake may begin, and its end."""
+"""A connection, until it is greeted or a handshake may begin, and its end; rounded up far enough that thousands who
+come again and again leave honest users alone (`make attacks`)."""
 
 _BURST = 0.005
 """Seconds of unspent time that are kept."""
