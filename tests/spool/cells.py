@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.support.postgres import Postgres
 
@@ -10,16 +11,17 @@ from pillarbox.spool.cluster.spool import ClusterSpool, make_tables, open_cluste
 from pillarbox.spool.settings import ClusterSettings
 from pillarbox.store.postgresql import Store, Transaction
 
-_made: dict[tuple[int, str], str] = {}
+_made: dict[tuple[Path, str], str] = {}
+"""By the node's folder, not its port: a later node may have the port of one that ended."""
 
 
 async def empty_cell(node: Postgres, name: str = "a") -> str:
     """The DSN of a database with our tables and nothing in them; another one for each ``name``."""
-    dsn = _made.get((node.port, name))
+    dsn = _made.get((node.folder, name))
     if dsn is None:
         dsn = await asyncio.to_thread(node.create_database)
         await make_tables(ClusterSettings(dsn))
-        _made[node.port, name] = dsn
+        _made[node.folder, name] = dsn
         return dsn
     store = Store(dsn)
 
