@@ -87,14 +87,15 @@ async def new_cell(node: Postgres) -> str:
     return dsn
 
 
-_emptied: dict[int, str] = {}
+_emptied: dict[Path, str] = {}
+"""By the node's folder: a later node may have the port of one that ended."""
 
 
 async def empty_cell(node: Postgres) -> str:
     """The DSN of a cell without accounts: the same one, emptied, for each test of a node."""
-    dsn = _emptied.get(node.port)
+    dsn = _emptied.get(node.folder)
     if dsn is None:
-        dsn = _emptied[node.port] = await new_cell(node)
+        dsn = _emptied[node.folder] = await new_cell(node)
         return dsn
     store = Store(dsn)
 
