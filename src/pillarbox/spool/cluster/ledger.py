@@ -17,7 +17,7 @@ from pillarbox.spool.cluster import verbs
 from pillarbox.spool.cluster.cell import Cell
 from pillarbox.spool.cluster.removal import Removal
 from pillarbox.spool.cluster.rows import LATER, by_message, envelope_of, escaped, recipient_of
-from pillarbox.spool.cluster.schema import BY_INDEX
+from pillarbox.spool.cluster.schema import BY_INDEX, UNLENT
 from pillarbox.spool.cluster.settling import add_messages
 from pillarbox.spool.meaning import PAGE, Change
 from pillarbox.spool.operated import WholeVerbs
@@ -89,6 +89,7 @@ class ClusterLedger(WholeVerbs):
 
             async def work(transaction: Transaction, page: Sequence[str] = page) -> set[str]:
                 transaction.add(*BY_INDEX)
+                transaction.add(UNLENT)
                 return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, page, now))}
 
             changed += sorted(await self._cell.change(work))
@@ -100,6 +101,7 @@ class ClusterLedger(WholeVerbs):
 
         async def work(transaction: Transaction) -> None:
             transaction.add(*BY_INDEX)
+            transaction.add(UNLENT)
             transaction.add(verbs.LOCK, (name,))
             rows = await transaction.fetch(verbs.OF_A_MESSAGE, (name,))
             if not rows:

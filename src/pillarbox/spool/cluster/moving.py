@@ -20,7 +20,7 @@ from pillarbox.spool.cluster.cell import Cell
 from pillarbox.spool.cluster.reading import CellReader
 from pillarbox.spool.cluster.removal import LINGER
 from pillarbox.spool.cluster.rows import by_message, envelope_of, recipient_of
-from pillarbox.spool.cluster.schema import BY_INDEX, FREE
+from pillarbox.spool.cluster.schema import BY_INDEX, FREE, UNLENT
 from pillarbox.spool.schema import GONE
 from pillarbox.store.postgresql import Transaction
 
@@ -146,6 +146,7 @@ class CellSource:
 async def _take(found: list[str], destination: str, transaction: Transaction) -> list[str]:
     """Those of ``found`` that nobody delivers: taken."""
     transaction.add(*BY_INDEX)
+    transaction.add(UNLENT)
     transaction.add(_LOCK_MESSAGES, (found,))
     await transaction.fetch(_LOCK_RECIPIENTS, (found,))
     # A statement of its own: who holds what is settled only now that nobody can change it.

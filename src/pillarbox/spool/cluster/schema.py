@@ -218,5 +218,10 @@ VOID_AFTER = 30
 """Seconds after which a worker that was not heard of has lost its leases."""
 
 ALIVE = f"ARRAY(SELECT w.id FROM worker w WHERE w.seen > now() - interval '{VOID_AFTER} seconds')"  # noqa: S608  # a constant
+TURN = "SELECT pg_advisory_xact_lock(hashtext('pillarbox lease'))"
+"""Who lends waits for this: one after the other, for the length of a transaction."""
+UNLENT = "SELECT pg_advisory_xact_lock_shared(hashtext('pillarbox lease'))"
+"""Until the transaction ends nothing is lent. It comes before what changes rows that are FREE: a statement sees a row
+as it is when its lock is had, but workers as they were when it began, and one that is new would be nobody."""
 FREE = f"(r.leased_by IS NULL OR r.leased_by <> ALL ({ALIVE}))"
 """SQL: nobody who is alive holds the recipient ``r``."""

@@ -12,7 +12,7 @@ stop in the middle of it): two at a time would find the same recipients.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from pillarbox.spool.cluster.schema import BY_INDEX, FREE
+from pillarbox.spool.cluster.schema import BY_INDEX, FREE, TURN
 from pillarbox.spool.due import STEP, Lane
 from pillarbox.store.postgresql import Statement, Transaction
 
@@ -36,8 +36,6 @@ class Wanted(NamedTuple):
     octets: int
     after: Lane = FIRST
 
-
-_TURN = "SELECT pg_advisory_xact_lock(hashtext('pillarbox lease'))"
 
 _PROMOTE = """
 UPDATE recipient r SET state = 'due' FROM (
@@ -115,7 +113,7 @@ def add_taking(transaction: Transaction, wanted: Wanted, worker: int, lease: int
     """Lends to a worker. Rows (rank, queue id, key) of all that it has now; and one (None, domain, priority) with the
     last lane that was looked at, if there may be more."""
     transaction.add(*BY_INDEX)
-    transaction.add(_TURN)
+    transaction.add(TURN)
     add_promotion(transaction, wanted.now)
     domain, priority = wanted.after
     values = {

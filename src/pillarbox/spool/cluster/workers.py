@@ -14,12 +14,26 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pillarbox.spool.cluster.cell import ATTEMPT
-from pillarbox.spool.cluster.schema import VOID_AFTER
+from pillarbox.spool.cluster.schema import TURN, VOID_AFTER
 from pillarbox.store.postgresql import Transaction
 
 HEARTBEAT = 5.0
+LATE = 15
+"""Seconds of silence after which a heartbeat takes its turn with those who lend: it could be confirmed only when the
+leases are void, and lent to others."""
 FRESH = 25.0
 _NEVER = float("-inf")
+
+
+_TURN_IF_LATE = (
+    f"{TURN} WHERE EXISTS (SELECT FROM worker w WHERE w.id = ANY (%s) "
+    f"AND w.seen < clock_timestamp() - interval '{LATE} seconds')"
+)
+# By the clock, not by now(), the time at which the transaction began to wait for its turn.
+_BEAT = (
+    "UPDATE worker SET seen = clock_timestamp() WHERE id = ANY (%s) "  # noqa: S608  # a constant
+    f"AND seen > clock_timestamp() - interval '{VOID_AFTER} seconds' RETURNING id"
+)
 
 
 class Beat(NamedTuple):
@@ -88,11 +102,8 @@ class Worker:
             f"DELETE FROM worker WHERE id = ANY (%s) OR seen < now() - interval '{20 * VOID_AFTER} seconds'",  # noqa: S608  # a constant
             (over,),
         )
-        rows = await transaction.fetch(
-            "UPDATE worker SET seen = clock_timestamp() WHERE id = ANY (%s) "  # noqa: S608  # a constant
-            f"AND seen > now() - interval '{VOID_AFTER} seconds' RETURNING id",
-            (known,),
-        )
+        transaction.add(_TURN_IF_LATE, (known,))
+        rows = await transaction.fetch(_BEAT, (known,))
         return Beat(frozenset(known), frozenset(worker for (worker,) in rows))
 
     def heard(self, asked_at: float, beat: Beat) -> list[Identity]:
