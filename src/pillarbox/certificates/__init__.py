@@ -1,0 +1,1 @@
+"""Certificates from an ACME authority: asked for, proven, kept, renewed."""
