@@ -18,7 +18,7 @@ one) is it known to be durable. Cancelling who awaits ``write`` does not cancel 
 
 A server that is told to wait for nobody confirms alone, without a word (Patroni can leave one so: ADR 0011). With
 ``quorum`` every transaction looks at that setting before its COMMIT, and is undone if it is empty, and after it: then
-it is Unknown.
+it is Unknown. COMMIT waits for no standby if nothing was written: then ``Transaction.waited`` is false.
 
 Migrations are in migrations.py. Placeholders are psycopg's: %s, %b for binary.
 
@@ -83,8 +83,8 @@ _SETTINGS = {
 
 
 _NAMES = "current_setting('synchronous_standby_names')"
-_DEMAND = f"SELECT 1 / ({_NAMES} <> '')::int"
-"""Fails the transaction on a server that waits for nobody."""
+_DEMAND = f"SELECT 1 / ({_NAMES} <> '')::int, pg_current_xact_id_if_assigned() IS NOT NULL"
+"""Fails the transaction on a server that waits for nobody; says whether it wrote something."""
 
 
 class Statement:
@@ -167,6 +167,8 @@ class Transaction:
         self._session, self._quorum = session, quorum
         self._waiting: list[Statement] = []
         self._begun = False
+        self.waited = False
+        """Since its commit: whether that waited for the standbys; without a quorum nobody asks, and it is true."""
 
     def add(self, query: str, values: Values = ()) -> Statement:
         """Carried out with the next fetch or with COMMIT."""
@@ -221,6 +223,7 @@ class Transaction:
             raise Undone(f"the server answered COMMIT with {tags[statements.index(end)]}")
         if names.rows and not names.rows[0][0]:
             raise Unknown("a commit was not confirmed: synchronous_standby_names was emptied meanwhile")
+        self.waited = not self._quorum or bool(demand.rows[0][1])
 
     async def rollback(self) -> None:
         """For the store only. Raises psycopg.Error."""

@@ -2,8 +2,9 @@
 
 Whether the cell takes mail is known without asking: every write that was confirmed says yes, every one that failed
 says no, and when nothing was written for a second a probe is: a write of no meaning that the standbys must confirm.
-A probe that takes longer than PATIENT means that there is no quorum now. It is left waiting rather than made anew,
-for each one given up leaves a process of the server that waits on.
+A transaction that wrote nothing says nothing, for PostgreSQL asked no standby. A probe that takes longer than PATIENT
+means that there is no quorum now. It is left waiting rather than made anew, for each one given up leaves a process of
+the server that waits on.
 
 ERRORS
     Unavailable, Full, for what the store raises (spool_error).
@@ -63,12 +64,19 @@ class Cell:
 
     async def write(self, work: Callable[[Transaction], Awaitable[T]], *, deadline: float = ATTEMPT) -> T:
         """Store.write, which says how the cell is. Raises StoreError."""
+        transactions: list[Transaction] = []
+
+        async def noted(transaction: Transaction) -> T:
+            transactions.append(transaction)
+            return await work(transaction)
+
         try:
-            result = await self.store.write(work, deadline=deadline)
+            result = await self.store.write(noted, deadline=deadline)
         except StoreError as error:
             self.note(error)
             raise
-        self.confirm()
+        if transactions[-1].waited:
+            self.confirm()
         return result
 
     async def change(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
