@@ -9,6 +9,7 @@ import pytest
 from pillarbox.config import ConfigError, Settings, load, parse, schema
 from pillarbox.config.model import ARRAYS, TABLES, SmarthostTable
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.directory.settings import LocalSettings
 from pillarbox.spool.settings import EmbeddedSettings
 from pillarbox.submission.settings import Address, ClientCertificates
 
@@ -94,7 +95,7 @@ submissions = ["[::]:465"]
 certificate = "/c"
 key = "k"
 mechanisms = ["plain"]
-directory = "people"
+directories = ["people"]
 max_message_size = "10MiB"
 strict_text_lines = true
 hide_client_address = true
@@ -140,7 +141,7 @@ def test_every_key_reaches_its_room() -> None:
     assert settings.metrics == Address("127.0.0.1", 9587)
     assert settings.spool == EmbeddedSettings(Path("/etc/pillarbox/data/spool"), 2 << 30)
     assert (settings.guard.free_failures, settings.guard.block_time) == (4, 3600)
-    directory = settings.directories[0]
+    assert isinstance(directory := settings.directories[0], LocalSettings)
     assert (directory.name, directory.scram, directory.cache, directory.argon2_memory) == ("people", True, 0, 32_768)
     site = settings.sites[0]
     assert site.name == "mail.example.org"
@@ -265,8 +266,8 @@ def test_a_key_of_another_table_is_sent_there() -> None:
         ("max_recipients = 1.5", "found 1.5; expected a whole number"),
         ("max_recipients = true", "found true; expected a whole number"),
         ('hide_client_address = "yes"', 'found "yes"; expected true or false'),
-        ("directory = 3", "found 3; expected text in quotes"),
-        ('directory = ""', 'found ""; expected at least one character'),
+        ("directories = [3]", "found 3; expected text in quotes"),
+        ('directories = [""]', 'found ""; expected at least one character'),
         ('mechanisms = "PLAIN"', 'found "PLAIN"; expected a list in brackets [ ]'),
         ("mechanisms = []", "found an empty list; expected at least one element"),
         ('tls_minimum_version = "1.1"', 'found "1.1"; expected "1.2" or "1.3"'),
@@ -358,8 +359,8 @@ def test_the_same_name_twice() -> None:
 
 
 def test_a_directory_that_is_not_there() -> None:
-    assert broken('directory = "locale"\n') == (
-        '7: site[0].directory: found "locale"; expected one of "local"; did you mean "local"?'
+    assert broken('directories = ["locale"]\n') == (
+        '7: site[0].directories[0]: found "locale"; expected one of "local"; did you mean "local"?'
     )
 
 
@@ -466,7 +467,7 @@ def test_wrong_keys_do_not_hide_broken_rules() -> None:
     text = (
         "[server]\nuzer = 1\n"  # 2
         + SITE.replace('"127.0.0.1:5465"', '"127.0.0.1:25"')  # 6
-        + 'directory = "locale"\n'  # 9
+        + 'directories = ["locale"]\n'  # 9
         + second_site('submission = ["127.0.0.1:5587"]\ntls_minimum_version = "1.3"\n')  # 15
         + '[[route]]\nport = "x"\n[route.auth]\nuser = "u"\n'  # 16 host missing, 17, 18 neither secret
     )
@@ -474,7 +475,7 @@ def test_wrong_keys_do_not_hide_broken_rules() -> None:
 
 
 def test_a_rule_that_only_a_wrong_key_broke_is_left_out() -> None:
-    text = "[[directory]]\nname = 3\n" + SITE + 'directory = "people"\n' + ROUTE
+    text = "[[directory]]\nname = 3\n" + SITE + 'directories = ["people"]\n' + ROUTE
     assert one(text) == "2: directory[0].name: found 3; expected text in quotes"
 
 
@@ -495,6 +496,5 @@ def test_schema_says_what_is_not_in_it_and_forbids_unknown_keys() -> None:
             return mine + [found for child in node.values() for found in objects(child)]
         return [found for child in node for found in objects(child)] if isinstance(node, list) else []
 
-    tables = objects(document)
-    assert len(tables) == len(TABLES) + 1  # two kinds of route
+    assert len(tables := objects(document)) == len(TABLES) + 1  # two kinds of route
     assert all(table["additionalProperties"] is False for table in tables)

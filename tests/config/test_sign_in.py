@@ -7,7 +7,7 @@ import pytest
 from pillarbox.config import ConfigError, Settings, parse
 from pillarbox.config.files import check_files
 from pillarbox.delivery.settings import SmarthostRoute
-from pillarbox.directory.settings import TokenSettings
+from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.submission.settings import ClientCertificates
 
 HERE = Path("/etc/pillarbox/pillarbox.toml")
@@ -47,7 +47,9 @@ def test_every_mechanism_is_taken_where_its_needs_are_met() -> None:
     (site,) = settings.sites
     assert site.mechanisms == ("SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "EXTERNAL")
     assert site.tls.client_certificates is ClientCertificates.REQUIRED
-    assert settings.directories[0].tokens == TokenSettings(
+    (directory,) = settings.directories
+    assert isinstance(directory, LocalSettings)
+    assert directory.tokens == TokenSettings(
         Path("/etc/pillarbox/token.pem"), "https://id.example", "pillarbox", "email"
     )
 

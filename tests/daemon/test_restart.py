@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pillarbox.config import Settings, parse
-from pillarbox.config.model import RESTART, TABLES
+from pillarbox.config.fields import RESTART
+from pillarbox.config.model import TABLES
 from pillarbox.daemon.restart import changes_that_need_a_restart
 
 HERE = Path("/etc/pillarbox/pillarbox.toml")

@@ -165,12 +165,12 @@ async def test_the_memory_of_verified_logins_is_bounded(monkeypatch: pytest.Monk
 async def test_no_password_is_kept_in_the_memory() -> None:
     setting = Setting(Lookup(BOB))
     await setting.sign_in("right")
-    entries = list(setting.directory._right._until)
+    entries = list(setting.directory._right._entries)
     assert len(entries) == 1
     assert len(entries[0]) == 16 and b"right" not in entries[0]
     other = Setting(Lookup(BOB))
     await other.sign_in("right")
-    assert list(other.directory._right._until) != entries, "each process has its own key"
+    assert list(other.directory._right._entries) != entries, "each process has its own key"
     setting.directory.close()
     other.directory.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.support.office import PASSWORDS, PERSON, office
 from tests.support.submission import talker
 
+from pillarbox.directory.chain import Member
 from pillarbox.submission.site import make_plans
 
 TURNS = 60
@@ -39,7 +40,7 @@ async def test_a_reload_that_ends_a_legacy_site_takes_no_password_in_the_clear(t
                     replace(normal, submission=(normal.submission[0], *ours)),
                     replace(legacy, submission=theirs),
                 ]
-                role.apply(make_plans(sites, {"local": directory}))
+                role.apply(make_plans(sites, {"local": Member("local", directory)}))
                 await role.refresh()
                 if theirs:
                     visits = [asyncio.create_task(visit()) for _ in range(8)]

@@ -19,6 +19,7 @@ from tests.support.submission import Server, Talker, submission, talker
 
 from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.base import Account, Unavailable
+from pillarbox.directory.chain import Member
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.scram import create_secret
@@ -333,7 +334,7 @@ async def test_where_a_certificate_is_required_nobody_without_gets_a_session(tmp
     async with house(tmp_path) as site:
         tls = TlsSettings(client_certificates=ClientCertificates.REQUIRED, client_ca=site.clients.ca)
         settings = replace(site.server.site, tls=tls)
-        site.server.role.apply(make_plans([settings], {"local": site.directory}))
+        site.server.role.apply(make_plans([settings], {"local": Member("local", site.directory)}))
         async with session(site, "Anna") as client:
             await client.command("AUTH EXTERNAL =", 235)
         with pytest.raises((ssl.SSLError, EOFError, ConnectionError)):

@@ -25,6 +25,7 @@ from tests.support.submission import Server, Talker, submission
 
 from pillarbox.directory.accounts import AccountsStore
 from pillarbox.directory.base import Account
+from pillarbox.directory.chain import Member
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.scram import create_secret
@@ -112,7 +113,7 @@ async def office(
             legacy=LegacySettings(**{"networks": LOOPBACK, "logins": devices, **legacy}),
             foreign_logins=frozenset(),
         )
-        server.role.apply(make_plans([server.site, legacy_site], {"local": directory}))
+        server.role.apply(make_plans([server.site, legacy_site], {"local": Member("local", directory)}))
         for address, sock in zip(addresses, sockets, strict=True):
             await server.role.listen(address, sock)
         yield Office(

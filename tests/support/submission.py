@@ -24,6 +24,7 @@ from tests.support.certs import Authority
 
 from pillarbox.directory.base import Account, Denied, Directory, Identity, Reason
 from pillarbox.directory.base import Unavailable as DirectoryUnavailable
+from pillarbox.directory.chain import Member
 from pillarbox.guard.base import Attempt, Blocked, Verdict
 from pillarbox.message.envelope import Envelope
 from pillarbox.sasl.mechanism import Credentials
@@ -191,7 +192,7 @@ async def submission(
     waited = Wait()
     services = Services(intake, guard, now=lambda: 1_800_000_000.0 + loop.time() + waited.seconds, random=_counting())
     role = Submission(services, ceiling=ceiling)
-    role.apply(make_plans([site], {"local": people or one_person}))
+    role.apply(make_plans([site], {"local": Member("local", people or one_person)}))
     for address, sock in zip(addresses, sockets, strict=True):
         await role.listen(address, sock)
     server = Server(role, intake, one_person, guard, authority, site, addresses[0].port, addresses[1].port, waited)

@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from pillarbox.config.directories import kinds
 from pillarbox.config.model import (
-    DirectoryTable,
     FileTable,
     LegacyTable,
     MaildirTable,
@@ -23,7 +23,7 @@ from pillarbox.config.model import (
 )
 from pillarbox.config.settings import LogSettings, ServerSettings, Settings
 from pillarbox.delivery.settings import AuthSettings, DeliverySettings, MaildirRoute, Route, SmarthostRoute, TlsMode
-from pillarbox.directory.settings import LocalSettings, TokenSettings
+from pillarbox.directory.settings import DirectorySettings, LocalSettings
 from pillarbox.guard.settings import GuardSettings
 from pillarbox.spool.settings import CellSettings, CellsSettings, EmbeddedSettings
 from pillarbox.submission.settings import ClientCertificates, LegacySettings, Mailboxes, SiteSettings, TlsSettings
@@ -74,25 +74,8 @@ def _spool(table: SpoolTable, server: ServerSettings, base: Path) -> EmbeddedSet
     return CellsSettings(tuple(cells), table.durability)
 
 
-def _directories(tables: FileTable, base: Path) -> tuple[LocalSettings, ...]:
-    return tuple(
-        LocalSettings(
-            tokens=_tokens(table, base),
-            name=table.name,
-            scram=table.scram,
-            cache=table.cache,
-            argon2_memory=table.argon2_memory // 1024,
-            argon2_time=table.argon2_time,
-            argon2_parallelism=table.argon2_parallelism,
-        )
-        for table in tables.directory
-    ) or (LocalSettings(),)
-
-
-def _tokens(table: DirectoryTable, base: Path) -> TokenSettings | None:
-    if table.token_key is None or table.token_issuer is None or table.token_audience is None:
-        return None
-    return TokenSettings(base / table.token_key, table.token_issuer, table.token_audience, table.token_claim)
+def _directories(tables: FileTable, base: Path) -> tuple[DirectorySettings, ...]:
+    return tuple(kinds.build(table, base) for table in tables.directory) or (LocalSettings(),)
 
 
 def _maybe_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -149,7 +132,7 @@ def _site(table: SiteTable, base: Path, devices: frozenset[str]) -> SiteSettings
         submission_mechanisms=_maybe_tuple(table.submission_mechanisms),
         submissions_mechanisms=_maybe_tuple(table.submissions_mechanisms),
         certificate_signs_in=table.certificate_signs_in,
-        directory=table.directory,
+        directories=tuple(table.directories),
         max_message_size=table.max_message_size,
         max_recipients=table.max_recipients,
         recipients_per_hour=table.recipients_per_hour,

@@ -27,6 +27,7 @@ from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadab
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.directory.settings import LocalSettings
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
 from pillarbox.spool.settings import CellsSettings, EmbeddedSettings, Role
@@ -110,7 +111,7 @@ def _site(site: SiteSettings, user: User) -> Iterator[Finding]:
 
 def _token_keys(settings: Settings, user: User) -> Iterator[Finding]:
     for directory in settings.directories:
-        if directory.tokens is not None:
+        if isinstance(directory, LocalSettings) and directory.tokens is not None:
             yield from _closed_to(user, f"directory {directory.name}", ("token_key", directory.tokens.key))
             try:
                 key = load_key(directory.tokens.key)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pillarbox.config.fields import Table
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.lines import line_of
-from pillarbox.config.model import ARRAYS, ROUTE_KINDS, TABLES, Complaint, Table
+from pillarbox.config.model import ARRAYS, KINDS, TABLES, Complaint
 from pillarbox.config.settings import Mistake
 
 _LONGEST = 60
@@ -128,9 +129,12 @@ def _choice(complaint: Complaint) -> str:
     return f"found {show(complaint.found)}; expected {expected}{hint}"
 
 
-def _route_kind(complaint: Complaint) -> str:
+def _of_no_kind(complaint: Complaint) -> str:
     kind = complaint.context.get("tag", "?")
-    return f'found "{kind}"; expected "smarthost" or "maildir"{nearest(str(kind), ROUTE_KINDS)}'
+    kinds = KINDS[str(complaint.path[0])]
+    *others, last = (f'"{each}"' for each in kinds)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    return f'found "{kind}"; expected {expected}{nearest(str(kind), kinds)}'
 
 
 def _value(complaint: Complaint) -> str:
@@ -156,7 +160,7 @@ _SPECIAL: dict[str, Callable[[Complaint], str]] = {
     "extra_forbidden": _unknown_key,
     "missing": _missing,
     "literal_error": _choice,
-    "union_tag_invalid": _route_kind,
+    "union_tag_invalid": _of_no_kind,
     "value_error": _value,
     "too_long": _too_many,
     "model_type": _table,

@@ -1,4 +1,4 @@
-"""The shape of pillarbox.toml: one class per table, one field per key; the only importer of pydantic.
+"""The shape of pillarbox.toml: one class per table, one field per key; what a key holds is in fields.py.
 
 A field's description is the reference page and the JSON Schema; its default is the room's own. What one key may hold
 is said here; rules between keys are in rules.py. ``validate`` returns the tables or every complaint.
@@ -12,117 +12,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    Tag,
-    ValidationError,
-    WithJsonSchema,
-)
-
 from pillarbox.config import values
+from pillarbox.config.directories import kinds
+from pillarbox.config.directories.kinds import AnyDirectoryTable
+from pillarbox.config.fields import (
+    RESTART,
+    BeforeValidator,
+    CellName,
+    Count,
+    Discriminator,
+    Extension,
+    Field,
+    FilePath,
+    HostName,
+    IpAddress,
+    IpNetwork,
+    Listener,
+    Login,
+    Loopback,
+    Mailbox,
+    Mechanism,
+    NextHop,
+    Port,
+    RouteDomain,
+    Size,
+    Table,
+    Tag,
+    Text,
+    Time,
+    ValidationError,
+)
 from pillarbox.delivery.settings import DeliverySettings
-from pillarbox.directory.settings import LocalSettings
 from pillarbox.guard.settings import GuardSettings
-from pillarbox.submission.settings import Address, Network, SiteSettings
+from pillarbox.submission.settings import Address, SiteSettings
 
 _GUARD = GuardSettings()
-_LOCAL = LocalSettings()
 _SITE = SiteSettings(name="", submission=(), submissions=(), certificate=Path(), key=Path())
 _DELIVERY = DeliverySettings(host="", routes=())
 
-RESTART = " A change needs a restart."
-"""What ends the description of a key that a reload cannot change (daemon/restart.py)."""
-
-ROUTE_KINDS = ("smarthost", "maildir")
-
-Size = Annotated[
-    int,
-    PlainValidator(values.parse_size),
-    PlainSerializer(values.format_size),
-    WithJsonSchema({"type": ["string", "integer"], "format": "size", "examples": ["50MiB"]}),
-]
-Time = Annotated[
-    float,
-    PlainValidator(values.parse_time),
-    PlainSerializer(values.format_time),
-    WithJsonSchema({"type": "string", "format": "time", "examples": ["30s", "5m", "4h", "5d"]}),
-]
-Listener = Annotated[
-    Address,
-    PlainValidator(values.parse_listener),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "format": "address", "examples": ["0.0.0.0:587", "[::]:587"]}),
-]
-Loopback = Annotated[
-    Address,
-    PlainValidator(values.parse_loopback),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "format": "loopback address", "examples": ["127.0.0.1:9587"]}),
-]
-HostName = Annotated[
-    str,
-    PlainValidator(values.parse_host_name),
-    WithJsonSchema({"type": "string", "format": "host name", "examples": ["mail.example.org"]}),
-]
-NextHop = Annotated[
-    str,
-    PlainValidator(values.parse_next_hop),
-    WithJsonSchema({"type": "string", "format": "host name or IP address", "examples": ["mx.example.org"]}),
-]
-IpAddress = Annotated[
-    str,
-    PlainValidator(values.parse_ip),
-    WithJsonSchema({"type": "string", "format": "IP address", "examples": ["192.0.2.1"]}),
-]
-IpNetwork = Annotated[
-    Network,
-    PlainValidator(values.parse_network),
-    PlainSerializer(values.format_network),
-    WithJsonSchema({"type": "string", "format": "IP address or network", "examples": ["10.20.0.0/16", "192.0.2.7"]}),
-]
-Login = Annotated[
-    str,
-    PlainValidator(values.parse_login),
-    WithJsonSchema({"type": "string", "format": "login", "examples": ["printer-2nd-floor"]}),
-]
-Mailbox = Annotated[
-    str,
-    PlainValidator(values.parse_mailbox_or_domain),
-    WithJsonSchema({"type": "string", "format": "mail address or @domain", "examples": ["scan@example.org"]}),
-]
-CellName = Annotated[
-    str,
-    PlainValidator(values.parse_cell_name),
-    WithJsonSchema({"type": "string", "format": "short name", "examples": ["a"]}),
-]
-FilePath = Annotated[
-    str, Field(min_length=1, json_schema_extra={"format": "path"}), AfterValidator(values.parse_path)
-]
-Text = Annotated[str, Field(min_length=1)]
-Extension = Literal[
-    "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "REQUIRETLS", "LIMITS"
-]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-
-
-Mechanism = Annotated[
-    Literal["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "EXTERNAL"],
-    BeforeValidator(values.parse_mechanism),
-]
-
-
-class Table(BaseModel):
-    """A table of the file. Unknown keys are refused; a value of another type is never converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+KINDS = {"route": ("smarthost", "maildir"), "directory": tuple(kinds.TABLES)}
+"""Of the arrays whose tables are told apart by ``kind``."""
 
 
 class ServerTable(Table):
@@ -207,26 +136,6 @@ class GuardTable(Table):
     good_for: Time = Field(_GUARD.good_for, description="How long a good sign-in makes an address a known place.")
 
 
-class DirectoryTable(Table):
-    """Who may sign in. Without any, there is one named "local"."""
-
-    name: Text = Field(_LOCAL.name, description="What a site calls it.")
-    kind: Literal["local"] = Field("local", description="local: accounts kept by `pillarbox user`.")
-    scram: bool = Field(_LOCAL.scram, description="Also store a SCRAM-SHA-256 secret with each password.")
-    cache: Time = Field(_LOCAL.cache, description="How long a verified login is remembered (0: not).")
-    argon2_memory: Size = Field(_LOCAL.argon2_memory * 1024, description="Memory of one password hash.")
-    argon2_time: Annotated[int, Field(ge=1, le=64)] = Field(_LOCAL.argon2_time, description="Passes of one hash.")
-    argon2_parallelism: Annotated[int, Field(ge=1, le=64)] = Field(
-        _LOCAL.argon2_parallelism, description="Lanes of one hash."
-    )
-    token_key: FilePath | None = Field(
-        None, description="What bearer tokens (JWT) are signed with: a public key in PEM, or a secret for HS256."
-    )
-    token_issuer: Text | None = Field(None, description="Who must have issued them (iss).")
-    token_audience: Text | None = Field(None, description="Whom they must be for (aud).")
-    token_claim: Text = Field("sub", description="What in them is the login.")
-
-
 class LegacyTable(Table):
     """Makes the site above it a legacy site: for printers and scanners, theirs alone, from their networks only."""
 
@@ -254,7 +163,7 @@ class LegacyTable(Table):
 
 
 class SiteTable(Table):
-    """One public name with its listeners, certificate, mechanisms and directory."""
+    """One public name with its listeners, certificate, mechanisms and directories."""
 
     name: HostName = Field(description="The public name: greeting, Received fields, certificate.")
     submission: list[Listener] = Field([], description="Addresses for STARTTLS, usually port 587." + RESTART)
@@ -270,7 +179,12 @@ class SiteTable(Table):
     submissions_mechanisms: list[Mechanism] | None = Field(
         None, min_length=1, description="Those of the submissions listeners. Default: mechanisms."
     )
-    directory: Text = Field(_SITE.directory, description="The directory that knows who may sign in.")
+    directories: list[Text] = Field(
+        list(_SITE.directories),
+        min_length=1,
+        max_length=16,
+        description="The directories that know who may sign in; the first that knows the person decides.",
+    )
     max_message_size: Size = Field(_SITE.max_message_size, description="The largest message accepted (SIZE).")
     max_recipients: Count = Field(_SITE.max_recipients, description="Recipients of one message.")
     recipients_per_hour: Count = Field(
@@ -377,9 +291,6 @@ class AuthTable(Table):
     lifetime: Time = Field(3000.0, description="How long a command's output is kept.")
 
 
-Domain = Annotated[
-    str, PlainValidator(values.parse_route_domain), WithJsonSchema({"type": "string", "format": "domain or *"})
-]
 _DOMAINS = Field(["*"], min_length=1, description='Recipient domains; ".example.org" with subdomains, "*" the rest.')
 
 
@@ -387,7 +298,7 @@ class SmarthostTable(Table):
     """Mail to these domains goes to one next hop, and not by MX."""
 
     kind: Literal["smarthost"] = Field("smarthost", description="smarthost: an SMTP server.")
-    domains: list[Domain] = _DOMAINS
+    domains: list[RouteDomain] = _DOMAINS
     host: NextHop = Field(description="Name or IP address of the next hop.")
     port: Port | None = Field(None, description='Default: 465 with tls = "tls", 587 with [route.auth], else 25.')
     tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the connection is encrypted.")
@@ -406,7 +317,7 @@ class MaildirTable(Table):
     """Mail to these domains is written to a maildir: for trying things out."""
 
     kind: Literal["maildir"] = Field("maildir", description="maildir: files in a folder.")
-    domains: list[Domain] = _DOMAINS
+    domains: list[RouteDomain] = _DOMAINS
     path: FilePath = Field(description="The folder; made when missing.")
 
 
@@ -429,7 +340,7 @@ class FileTable(Table):
     metrics: MetricsTable | None = None
     spool: SpoolTable = SpoolTable()
     guard: GuardTable = GuardTable()
-    directory: list[DirectoryTable] = []
+    directory: list[AnyDirectoryTable] = []
     site: list[SiteTable] = []
     delivery: DeliveryTable = DeliveryTable()
     route: list[RouteTable] = []
@@ -443,7 +354,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
     ("spool",): (SpoolTable,),
     ("spool", "cell"): (CellTable,),
     ("guard",): (GuardTable,),
-    ("directory",): (DirectoryTable,),
+    ("directory",): tuple(kinds.TABLES.values()),
     ("site",): (SiteTable,),
     ("site", "legacy"): (LegacyTable,),
     ("delivery",): (DeliveryTable,),
@@ -486,9 +397,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _path(path: tuple[str | int, ...], kind: str) -> tuple[str | int, ...]:
-    """pydantic puts the kind of a route into the path, where the file has no level; a wrong kind it leaves out."""
+    """pydantic puts the kind of a table into the path, where the file has no level; a wrong kind it leaves out."""
     if kind == "union_tag_invalid":
         return (*path, "kind")
-    if len(path) > 2 and path[0] == "route" and path[2] in ROUTE_KINDS:
+    if len(path) > 2 and path[2] in KINDS.get(str(path[0]), ()):
         return path[:2] + path[3:]
     return path

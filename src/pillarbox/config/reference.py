@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pillarbox.config import model
+from pillarbox.config.fields import Table
 
 _HEAD = """\
 # pillarbox.toml
@@ -30,14 +31,16 @@ _RULES = """\
 ## Rules across keys
 
 - There is at least one `[[site]]` with `submission` or `submissions`, and at least one `[[route]]`.
-- Names of sites are different, and so are names of directories; a site's `directory` exists.
+- Names of sites are different, and so are names of directories; a site's `directories` exist.
+- A directory whose server can only say no stands last in a site's `directories`, or has `names`.
 - Sites that share an address agree on `tls_minimum_version`, `tls_ciphers`, `client_certificates` and `client_ca`:
   SNI can only switch the certificate. The first site of an address is its default, for clients that send no SNI.
 - An address is for `submission` or for `submissions`, not for both.
 - `client_certificates = "optional"` or `"required"` and `client_ca` go together; so do a route's `client_certificate`
   and `client_key`. `certificate_signs_in` needs client certificates.
-- In `mechanisms`, SCRAM-SHA-256 needs `scram = true` in the directory, OAUTHBEARER and XOAUTH2 its `token_key`, and
-  EXTERNAL client certificates. `token_key`, `token_issuer` and `token_audience` go together. CRAM-MD5 is refused.
+- In `mechanisms`, SCRAM-SHA-256 needs secrets in all directories of the site (`scram = true`), OAUTHBEARER and
+  XOAUTH2 one that checks tokens, and EXTERNAL client certificates. CRAM-MD5 is refused. `token_key`, `token_issuer`
+  and `token_audience` go together.
 - `kind = "cluster"` of the spool needs one `[[spool.cell]]`, whose `dsn` holds no password; `durability` and
   `[[spool.cell]]` go with it, and `min_free` with `"embedded"`.
 - `strict_text_lines = true` replaces `max_text_line`.
@@ -64,7 +67,7 @@ class Key:
     description: str
 
 
-def keys(name: tuple[str, ...], table: type[model.Table]) -> list[Key]:
+def keys(name: tuple[str, ...], table: type[Table]) -> list[Key]:
     """The keys of a table that hold values (not tables), in the order of the page. ``name`` is the table's."""
     properties: dict[str, dict[str, Any]] = table.model_json_schema(mode="serialization")["properties"]
     return [
@@ -103,11 +106,11 @@ def render() -> str:
     return "\n".join(parts)
 
 
-def _table(name: tuple[str, ...], table: type[model.Table]) -> str:
+def _table(name: tuple[str, ...], table: type[Table]) -> str:
     header = f"[[{'.'.join(name)}]]" if name in model.ARRAYS else f"[{'.'.join(name)}]"
     found = keys(name, table)
     kind = next((key.default for key in found if key.name == "kind"), None)
-    title = f'## {header} with kind = "{kind}"' if name == ("route",) else f"## {header}"
+    title = f'## {header} with kind = "{kind}"' if name in (("route",), ("directory",)) else f"## {header}"
     lines = [title, "", table.__doc__ or "", "", "| key | holds | default | |", "|---|---|---|---|"]
     lines += [f"| `{key.name}` | {_cell(key.form)} | {_default(key)} | {_cell(key.description)} |" for key in found]
     return "\n".join(lines) + "\n"

@@ -64,7 +64,7 @@ def _mend(data: dict[str, Any], complaint: Complaint) -> None:
 
 def _caused(key: KeyPath, wrong: set[KeyPath]) -> bool:
     """Whether a broken rule about ``key`` may only come from a key that was wrong."""
-    if key[-1:] == ("directory",) and any(path[:1] == ("directory",) for path in wrong):
+    if "directories" in key and any(path[:1] == ("directory",) for path in wrong):
         return True
     if key[-1] == "minimum_tls" and any(path[:3] == (*key[:2], "submission") for path in wrong):
         return True  # whether there is a listener without TLS is not known

@@ -14,10 +14,13 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 
 from pillarbox.config.cluster import check_cluster
+from pillarbox.config.directories import kinds
+from pillarbox.config.directories.local import LocalTable
+from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.legacy import check_legacy
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.mistakes import nearest
-from pillarbox.config.model import AuthTable, DirectoryTable, FileTable, SiteTable, SmarthostTable
+from pillarbox.config.model import AuthTable, FileTable, SiteTable, SmarthostTable
 from pillarbox.config.values import format_time, is_loopback
 from pillarbox.submission.settings import Address
 
@@ -48,16 +51,35 @@ def _something_to_do(tables: FileTable) -> Broken:
 def _names(tables: FileTable) -> Broken:
     yield from _duplicates("site", [site.name for site in tables.site])
     yield from _duplicates("directory", [directory.name.lower() for directory in tables.directory])
+    directories: Sequence[DirectoryTable] = tables.directory
+    locals_ = [number for number, directory in enumerate(directories) if isinstance(directory, LocalTable)]
     yield from (
         (("directory", number, "kind"), "found a second local directory; expected one: its accounts are one file")
-        for number in range(1, len(tables.directory))
+        for number in locals_[1:]
     )
     known = [directory.name for directory in tables.directory] or ["local"]
     for number, site in enumerate(tables.site):
-        if site.directory not in known:
-            names = ", ".join(f'"{name}"' for name in known)
-            hint = nearest(site.directory, known)
-            yield ("site", number, "directory"), f'found "{site.directory}"; expected one of {names}{hint}'
+        for place, name in enumerate(site.directories):
+            key = ("site", number, "directories", place)
+            if name in site.directories[:place]:
+                yield key, f'found "{name}" a second time'
+            elif name not in known:
+                names = ", ".join(f'"{each}"' for each in known)
+                yield key, f'found "{name}"; expected one of {names}{nearest(name, known)}'
+
+
+def _chains(tables: FileTable) -> Broken:
+    """A directory that can only say no would keep those behind it from being asked."""
+    directories = {directory.name: directory for directory in tables.directory}
+    for number, site in enumerate(tables.site):
+        for place, name in enumerate(site.directories[:-1]):
+            directory = directories.get(name)
+            if directory is not None and directory.opaque and not directory.names:
+                yield (
+                    ("site", number, "directories", place),
+                    f'found "{name}" before others; expected it last, or names = ["*@example.org"] in it: its server '
+                    "says yes or no, and never that it does not know the person",
+                )
 
 
 def _duplicates(table: str, names: Sequence[str]) -> Broken:
@@ -186,34 +208,28 @@ _LISTS = ("mechanisms", "submission_mechanisms", "submissions_mechanisms")
 
 def _mechanisms(tables: FileTable) -> Broken:
     """A mechanism that could never be offered is a mistake; one that cannot be now is left out by the session."""
-    directories = {directory.name: directory for directory in tables.directory}
+    known: dict[str, DirectoryTable] = {directory.name: directory for directory in tables.directory}
     for number, site in enumerate(tables.site):
-        directory = directories.get(site.directory, DirectoryTable())
+        chain = [known.get(name, LocalTable()) for name in site.directories]
         for key in _LISTS:
             for place, name in enumerate(getattr(site, key) or ()):
-                lacks = _lacks(name, site, directory)
+                lacks = _lacks(name, site, chain)
                 if lacks:
                     yield ("site", number, key, place), f'found "{name}"; expected {lacks}'
 
 
-def _lacks(name: str, site: SiteTable, directory: DirectoryTable) -> str:
+def _lacks(name: str, site: SiteTable, chain: Sequence[DirectoryTable]) -> str:
     """What a mechanism needs and does not have, in words; "" for nothing."""
-    if name == "SCRAM-SHA-256" and not directory.scram:
-        return f'scram = true in the directory "{site.directory}", so that its accounts have secrets'
-    if name in ("OAUTHBEARER", "XOAUTH2") and directory.token_key is None:
-        return f'token_key in the directory "{site.directory}", to check tokens with'
+    if name == "SCRAM-SHA-256":  # is offered before anybody is named: all of them need it
+        return next(filter(None, (directory.lacks_for_scram() for directory in chain)), "")
+    if name in ("OAUTHBEARER", "XOAUTH2"):
+        lacking = [directory.lacks_for_tokens() for directory in chain]
+        return lacking[0] if all(lacking) else ""
     if name == "EXTERNAL" and site.client_certificates == "none":
         return 'client_certificates = "optional" or "required" beside it'
+    if name in ("PLAIN", "LOGIN") and not any(directory.has_passwords for directory in chain):
+        return "a directory with passwords: those of this site have none"
     return ""
-
-
-def _tokens(tables: FileTable) -> Broken:
-    keys = ("token_key", "token_issuer", "token_audience")
-    for number, directory in enumerate(tables.directory):
-        there = [key for key in keys if getattr(directory, key) is not None]
-        if there and len(there) < len(keys):
-            missing = " and ".join(key for key in keys if key not in there)
-            yield ("directory", number, there[0]), f"found without {missing}; expected all three or none"
 
 
 def _guard(tables: FileTable) -> Broken:
@@ -229,12 +245,8 @@ def _guard(tables: FileTable) -> Broken:
 
 def _directories(tables: FileTable) -> Broken:
     for number, directory in enumerate(tables.directory):
-        least = 8 * 1024 * directory.argon2_parallelism
-        if directory.argon2_memory < least:
-            yield (
-                ("directory", number, "argon2_memory"),
-                f"found {directory.argon2_memory}; expected at least {least}: 8 KiB per lane (RFC 9106 3.1)",
-            )
+        for key, message in kinds.check(directory):
+            yield ("directory", number, key), message
 
 
 def _delivery(tables: FileTable) -> Broken:
@@ -312,8 +324,8 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     check_cluster,
     _proxies,
     _client_certificates,
+    _chains,
     _mechanisms,
-    _tokens,
     _guard,
     _directories,
     _delivery,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pillarbox.config import model
+from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.reference import keys
 from pillarbox.config.settings import Settings
 from pillarbox.delivery.settings import SmarthostRoute
@@ -28,7 +29,7 @@ def keys_of(settings: Settings) -> Table:
     if isinstance(tables, list):
         return {}
     data: Table = tables.model_dump(mode="json", exclude_none=True)
-    data["directory"] = data["directory"] or [model.DirectoryTable().model_dump(mode="json", exclude_none=True)]
+    data["directory"] = data["directory"] or [LocalTable().model_dump(mode="json", exclude_none=True)]
     data["server"]["submission_workers"] = settings.server.submission_workers
     data["delivery"] |= {"host": settings.delivery.host, "postmaster": settings.delivery.postmaster}
     if data["spool"]["kind"] == "embedded":

@@ -22,6 +22,7 @@ from pillarbox.daemon.cells import Cells
 from pillarbox.daemon.counts import Counts
 from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
+from pillarbox.directory.budget import Tries, budget_handlers
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.guard.service import guard_handlers
@@ -53,6 +54,7 @@ class Storehouse:
         self._settings = settings
         self._lock = held
         self._passwords = Passwords(local_settings(settings))
+        self._tries = Tries()
 
     @classmethod
     async def open(cls, settings: Settings, patience: float = 0.0, *, strict: bool = False) -> "Storehouse":
@@ -100,6 +102,7 @@ class Storehouse:
             **intake,
             **guard_handlers(self.ledger),
             **directory_service.lookup_handlers(self.users.lookups),
+            **budget_handlers(self._tries),
         }
 
     def for_delivery(self) -> Handlers:
@@ -118,8 +121,8 @@ class Storehouse:
 
 
 def local_settings(settings: Settings) -> LocalSettings:
-    """How passwords are stored: by the first local directory, since there is one set of accounts."""
-    return settings.directories[0] if settings.directories else LocalSettings()
+    """How passwords are stored: by the local directory, since there is one set of accounts."""
+    return next((each for each in settings.directories if isinstance(each, LocalSettings)), LocalSettings())
 
 
 async def _close(parts: list[Any]) -> None:

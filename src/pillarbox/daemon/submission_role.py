@@ -1,7 +1,7 @@
 """The submission role: inherited sockets, and what a session needs of the spool process.
 
 The sockets come from the supervisor, or from systemd's socket activation, or, when a single role is started without
-either, are bound here. Directories are kept over a reload while their settings are the same, with their caches.
+either, are bound here.
 
 ERRORS
     CannotStart: no certificate or key of tokens that can be used, no socket for an address.
@@ -17,13 +17,13 @@ from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
 from pillarbox.daemon import loop, notify, paths, sockets, spools
+from pillarbox.daemon.directories import Directories
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.daemon.sockets import Sockets
-from pillarbox.directory.local import LocalDirectory
+from pillarbox.directory.base import Unusable
+from pillarbox.directory.budget import RemoteBudget
 from pillarbox.directory.remote import RemoteAccounts
-from pillarbox.directory.settings import LocalSettings
-from pillarbox.directory.token import KeyUnusable
 from pillarbox.doctor.report import Severity
 from pillarbox.guard.remote import RemoteGuard
 from pillarbox.net.tls import CertificateError
@@ -39,9 +39,6 @@ FIRST_CONNECTION = 5.0
 RESERVED_FILES = 2_112
 """Open files that are no sessions: channels, content being written, and what two full backlogs bring in one turn of
 the loop before it can be turned away."""
-
-OLD_DIRECTORY_TIME = 600.0
-"""Seconds after which a directory that a reload replaced is closed."""
 
 
 def most_sessions(files: int) -> int:
@@ -64,19 +61,19 @@ class SubmissionRole:
         self._intake = spools.make_intake(settings, self._link, worker)
         handlers.update(self._guard.handlers())
         handlers.update(self._accounts.handlers())
-        self._directories: dict[LocalSettings, LocalDirectory] = {}
+        self._directories = Directories(self._accounts, RemoteBudget(self._link))
         services = Services(self._intake, self._guard, time.time, os.urandom)
         self._submission = Submission(services, ceiling=most_sessions(loop.raise_file_limit()))
         self._accounts.on_change(self._submission.account_changed)
 
     async def start(self) -> None:
         try:
-            directories = self._directories_for(self._settings)
-            self._submission.apply(make_plans(self._settings.sites, _by_name(directories)))
+            prepared = self._directories.prepare(self._settings)
+            self._submission.apply(make_plans(self._settings.sites, prepared.members))
             self._sockets = _find_sockets(self._settings)
         except (CertificateError, ValueError) as error:
             raise CannotStart(str(error)) from None
-        self._directories = directories
+        self._directories.apply(prepared)
         self._warn_of_certificates(self._settings)
         await self._link.start(FIRST_CONNECTION)
         await self._intake.start()
@@ -88,22 +85,17 @@ class SubmissionRole:
 
     async def prepare(self, settings: Settings) -> Commit:
         try:
-            directories = self._directories_for(settings)
-            plans = await asyncio.to_thread(make_plans, settings.sites, _by_name(directories))
-        except CertificateError as error:
+            prepared = self._directories.prepare(settings)
+            plans = await asyncio.to_thread(make_plans, settings.sites, prepared.members)
+        except (CertificateError, Unusable) as error:
             raise PrepareRefused(str(error)) from None
-        except KeyUnusable as error:
-            raise PrepareRefused(f"token_key {error}") from None
 
         async def commit() -> None:
             self._guard.apply(settings.guard)
             self._submission.apply(plans)
             await self._submission.refresh()
-            loop = asyncio.get_running_loop()
-            for kept, directory in self._directories.items():
-                if kept not in directories:  # open sessions may still ask it, until they have signed in or given up
-                    loop.call_later(OLD_DIRECTORY_TIME, directory.close)
-            self._directories, self._settings = directories, settings
+            self._directories.apply(prepared)
+            self._settings = settings
             self._warn_of_certificates(settings)
 
         return commit
@@ -124,8 +116,7 @@ class SubmissionRole:
         self._guard.close()
         await self._intake.close()
         await self._link.close()
-        for directory in self._directories.values():
-            directory.close()
+        self._directories.close()
         sockets.close((self._sockets,))
 
     def status(self) -> dict[str, Any]:
@@ -133,17 +124,6 @@ class SubmissionRole:
 
     def verbs(self) -> dict[str, Handler]:
         return {"sessions": lambda _channel, _body: self._submission.sessions()}
-
-    def _directories_for(self, settings: Settings) -> dict[LocalSettings, LocalDirectory]:
-        """One for each [[directory]]: the one there is when nothing about it changed."""
-        return {
-            wanted: self._directories.get(wanted) or LocalDirectory(self._accounts, wanted)
-            for wanted in settings.directories
-        }
-
-
-def _by_name(directories: dict[LocalSettings, LocalDirectory]) -> dict[str, LocalDirectory]:
-    return {settings.name: directory for settings, directory in directories.items()}
 
 
 def _find_sockets(settings: Settings) -> Sockets:

@@ -19,6 +19,14 @@ class Unavailable(Exception):
     """The directory cannot say now; ``str()`` is the cause, for the log."""
 
 
+class Unusable(ValueError):
+    """A directory cannot be made of its settings; ``str()`` says why and what to do."""
+
+
+class NotReached(Unavailable):
+    """Unavailable, and surely no password has reached the server behind: the try counts as none."""
+
+
 class Reason(Enum):
     """Why somebody was denied; for the log and the guard, never for the peer."""
 
@@ -42,6 +50,7 @@ class Identity:
         may_redirect: may send others' From under an own Resent-From.
         recipients_per_hour: None: the site's default.
         generation: changes with each change of the account; a session of an older one ends.
+        source: the name of the directory that said so.
     """
 
     login: str
@@ -50,6 +59,7 @@ class Identity:
     may_redirect: bool = False
     recipients_per_hour: int | None = None
     generation: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +118,33 @@ class TokenDirectory(Protocol):
 class CertificateDirectory(Protocol):
     """The ability to know somebody by a certificate that TLS has verified."""
 
+    @property
+    def offers_certificates(self) -> bool:
+        """Whether anybody could be known by one."""
+        ...
+
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
         """Whose certificate (DER) is this. ``authzid``: who to act as, only oneself; "": whoever it is. Raises
         Unavailable."""
+        ...
+
+
+@runtime_checkable
+class KnowsLogins(Protocol):
+    """The ability to say cheaply whether a login is one of its own: nothing is hashed, nobody else is asked."""
+
+    async def knows(self, login: str) -> bool:
+        """Raises Unavailable."""
+        ...
+
+
+@runtime_checkable
+class PeopleDirectory(Protocol):
+    """The ability to say who somebody is, without a password."""
+
+    async def find_person(self, login: str) -> Identity | Denied:
+        """Who has this login: with today's addresses and rights. Denied(UNKNOWN) for nobody, another reason for whom
+        no password lets in. Raises Unavailable."""
         ...
 
 

@@ -23,14 +23,13 @@ ERRORS
 """
 
 import hashlib
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
 from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
 from pillarbox.directory.certificate import read_certificate
+from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
 from pillarbox.directory.scram import false_secret, read_secret
@@ -41,36 +40,6 @@ from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret
 RIGHT_CEILING = 32_768
 WRONG_CEILING = 8_192
 _TRIES = 3
-
-
-class _Memory:
-    """Hashes that were seen not long ago; the longest unused leaves first."""
-
-    def __init__(self, lifetime: float, ceiling: int) -> None:
-        self._lifetime = lifetime
-        self._ceiling = ceiling
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-    def holds(self, entry: bytes, now: float) -> bool:
-        until = self._until.get(entry)
-        if until is None:
-            return False
-        if now >= until:
-            del self._until[entry]
-            return False
-        self._until.move_to_end(entry)
-        return True
-
-    def add(self, entry: bytes, now: float) -> None:
-        if self._lifetime <= 0:
-            return
-        self._until[entry] = now + self._lifetime
-        self._until.move_to_end(entry)
-        if len(self._until) > self._ceiling:
-            self._until.popitem(last=False)
 
 
 class LocalDirectory:
@@ -89,9 +58,9 @@ class LocalDirectory:
         self._clock = clock
         self._scram = settings.scram
         self._tokens = None if settings.tokens is None else _verifier(settings.tokens)
-        self._key = secrets.token_bytes(32)
-        self._right = _Memory(settings.cache, RIGHT_CEILING)
-        self._wrong = _Memory(settings.cache, WRONG_CEILING)
+        self._entry = EntryKey()
+        self._right = Memory[bool](settings.cache, RIGHT_CEILING)
+        self._wrong = Memory[bool](settings.cache, WRONG_CEILING)
 
     def offers_scram(self, counts: Callable[[str], bool]) -> bool:
         """Each enabled account that counts has a secret, and new passwords get one."""
@@ -144,6 +113,11 @@ class LocalDirectory:
         answer = _answer(await self._accounts.find(login), right=True)
         return _with_details(answer, cause=f"the token of {said[:LOGIN_CEILING]}")
 
+    @property
+    def offers_certificates(self) -> bool:
+        """Any account may name one."""
+        return True
+
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
         try:
             read = read_certificate(certificate)
@@ -155,6 +129,18 @@ class LocalDirectory:
         except ValueError:
             foreign = True
         return _with_details(_answer(account, not foreign), subject=read.subject, fingerprint=read.fingerprint)
+
+    async def knows(self, login: str) -> bool:
+        try:
+            return await self._accounts.find(login_key(login)) is not None
+        except ValueError:
+            return False
+
+    async def find_person(self, login: str) -> Identity | Denied:
+        try:
+            return _answer(await self._accounts.find(login_key(login)), right=True)
+        except ValueError:
+            return Denied(Reason.UNKNOWN)
 
     def close(self) -> None:
         """Stops the hashing threads."""
@@ -181,19 +167,15 @@ class LocalDirectory:
         raise Unavailable(f"the account {login!r} keeps changing")
 
     async def _is_right(self, account: Account | None, login: str, password: str, known_place: bool) -> bool:
-        entry = self._entry(login, password, _generation(account))
-        if self._right.holds(entry, self._clock()):
+        entry = self._entry.of(login, password, str(_generation(account)))
+        if self._right.get(entry, self._clock()):
             return True
-        if self._wrong.holds(entry, self._clock()):
+        if self._wrong.get(entry, self._clock()):
             return False
         stored = None if account is None else account.password_hash
         right = await self._passwords.verify(stored, password, known_place=known_place)
-        (self._right if right else self._wrong).add(entry, self._clock())
+        (self._right if right else self._wrong).add(entry, True, self._clock())
         return right
-
-    def _entry(self, login: str, password: str, generation: int) -> bytes:
-        octets = b"\0".join((login.encode(), password.encode(), b"%d" % generation))
-        return hashlib.blake2b(octets, key=self._key, digest_size=16).digest()
 
 
 def _verifier(settings: TokenSettings) -> TokenVerifier:

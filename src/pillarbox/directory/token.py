@@ -20,6 +20,7 @@ from typing import Any
 
 import jwt
 
+from pillarbox.directory.base import Unusable
 from pillarbox.directory.certificate import read_public_key
 
 LEEWAY = 30.0
@@ -39,7 +40,7 @@ _CAUSES: tuple[tuple[type[jwt.InvalidTokenError], str], ...] = (
 _MISSING = {"exp": "no expiry", "iss": "no issuer", "aud": "no audience"}
 
 
-class KeyUnusable(ValueError):
+class KeyUnusable(Unusable):
     """The key file cannot be used; ``str()`` names it and says what is expected."""
 
 
@@ -66,16 +67,16 @@ def load_key(path: Path) -> TokenKey:
     try:
         octets = path.read_bytes()
     except OSError as error:
-        raise KeyUnusable(f"{path}: cannot be read: {error.strerror}") from None
+        raise KeyUnusable(f"token_key {path}: cannot be read: {error.strerror}") from None
     if b"-----BEGIN" not in octets:
         secret = octets.strip()
         if len(secret) < LEAST_SECRET:
-            raise KeyUnusable(f"{path}: a secret of {len(secret)} octets; expected at least {LEAST_SECRET}")
+            raise KeyUnusable(f"token_key {path}: a secret of {len(secret)} octets; expected at least {LEAST_SECRET}")
         return TokenKey("HS256", secret)
     try:
         algorithm, key = read_public_key(octets)
     except ValueError as error:
-        raise KeyUnusable(f"{path}: {error}") from None
+        raise KeyUnusable(f"token_key {path}: {error}") from None
     return TokenKey(algorithm, key)
 
 

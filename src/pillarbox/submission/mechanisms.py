@@ -32,7 +32,8 @@ def _tokens(site: Site, _: bytes | None) -> bool:
 
 
 def _certificate(site: Site, certificate: bytes | None) -> bool:
-    return certificate is not None and isinstance(site.directory, CertificateDirectory)
+    directory = site.directory
+    return certificate is not None and isinstance(directory, CertificateDirectory) and directory.offers_certificates
 
 
 CONDITIONS: Mapping[str, Condition] = {

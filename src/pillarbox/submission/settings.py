@@ -101,7 +101,7 @@ class SiteSettings:
     submission_mechanisms: tuple[str, ...] | None = None
     submissions_mechanisms: tuple[str, ...] | None = None
     certificate_signs_in: bool = False
-    directory: str = "local"
+    directories: tuple[str, ...] = ("local",)
     max_message_size: int = 52_428_800
     max_recipients: int = 100
     recipients_per_hour: int = 500

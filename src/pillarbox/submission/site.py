@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pillarbox.directory.base import Directory
+from pillarbox.directory.chain import Member, make_chain
 from pillarbox.directory.preparation import login_key
 from pillarbox.guard.base import Guard
 from pillarbox.net.tls import ListenerTls, server_context, switching_context
@@ -73,11 +74,12 @@ class Plan:
         return "submissions" if self.implicit_tls else "submission"
 
 
-def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Directory]) -> dict[Address, Plan]:
+def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Member]) -> dict[Address, Plan]:
     """One plan for each address of the sites; reads the certificates. Raises CertificateError."""
     made: dict[tuple[Address, bool], list[Site]] = {}
     for settings in sites:
-        site = Site(settings, directories[settings.directory], _limits(settings))
+        directory = make_chain([directories[name] for name in settings.directories])
+        site = Site(settings, directory, _limits(settings))
         for implicit, addresses in ((False, settings.submission), (True, settings.submissions)):
             for address in addresses:
                 made.setdefault((address, implicit), []).append(site)

@@ -1,0 +1,51 @@
+"""The kinds of [[directory]]: which table, which rules, which settings. A new kind adds a line to each of the three.
+
+    AnyDirectoryTable     what the file's [[directory]] may be, told apart by ``kind``
+    build(table, base)    the settings of one
+    check(table)          (key, what is broken) for the rules between its keys
+
+ERRORS
+    None raised: broken rules are values.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pillarbox.config.directories import local
+from pillarbox.config.directories.local import LocalTable
+from pillarbox.config.directories.table import DirectoryTable
+from pillarbox.config.fields import Discriminator, Tag
+from pillarbox.directory.settings import DirectorySettings
+
+TABLES: dict[str, type[DirectoryTable]] = {
+    "local": LocalTable,
+}
+"""By ``kind``, in the order of the reference."""
+
+
+def _kind(found: Any) -> str:
+    """What the table says it is; without a word, local."""
+    kind = found.get("kind", "local") if isinstance(found, dict) else getattr(found, "kind", "local")
+    return kind if isinstance(kind, str) else "?"
+
+
+AnyDirectoryTable = Annotated[
+    Annotated[LocalTable, Tag("local")],
+    Discriminator(_kind),
+]
+
+
+def build(table: DirectoryTable, base: Path) -> DirectorySettings:
+    """Its settings; paths are relative to ``base``."""
+    match table:
+        case LocalTable():
+            return local.build(table, base)
+    raise AssertionError(f"{type(table).__name__} is of no kind")
+
+
+def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
+    """Broken rules between its own keys."""
+    match table:
+        case LocalTable():
+            yield from local.check(table)

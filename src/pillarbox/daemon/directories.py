@@ -1,0 +1,76 @@
+"""The directories of a submission worker: kept over a reload while their settings are the same, with their caches.
+
+    prepared = directories.prepare(settings)     # may be refused, changes nothing
+    directories.apply(prepared)                  # closes later what is not used any more
+
+ERRORS
+    Unusable from prepare: a key that cannot be used, a library that is not installed.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pillarbox.config import Settings
+from pillarbox.directory.base import AccountLookup
+from pillarbox.directory.budget import Budget
+from pillarbox.directory.chain import Member
+from pillarbox.directory.kinds import make_backend
+from pillarbox.directory.local import LocalDirectory
+from pillarbox.directory.settings import DirectorySettings, LocalSettings, UpstreamSettings
+from pillarbox.directory.upstream import Upstream
+
+OLD_DIRECTORY_TIME = 600.0
+"""Seconds after which a directory that a reload replaced is closed."""
+
+AnyDirectory = LocalDirectory | Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What ``apply`` puts in force."""
+
+    directories: Mapping[DirectorySettings, AnyDirectory]
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """By name, as sites put them into chains."""
+        return {
+            settings.name: Member(settings.name, directory, settings.names)
+            for settings, directory in self.directories.items()
+        }
+
+
+class Directories:
+    """See the module's text."""
+
+    def __init__(self, accounts: AccountLookup, budget: Budget) -> None:
+        self._accounts = accounts
+        self._budget = budget
+        self._directories: Mapping[DirectorySettings, AnyDirectory] = {}
+
+    def prepare(self, settings: Settings) -> Prepared:
+        """One for each [[directory]]: the one there is when nothing about it changed. Raises Unusable."""
+        return Prepared(
+            {wanted: self._directories.get(wanted) or self._make(wanted) for wanted in settings.directories}
+        )
+
+    def apply(self, prepared: Prepared) -> None:
+        """Uses these from now on. Open sessions may ask an old one until they have signed in or given up."""
+        loop = asyncio.get_running_loop()
+        for kept, directory in self._directories.items():
+            if kept not in prepared.directories:
+                loop.call_later(OLD_DIRECTORY_TIME, directory.close)
+        self._directories = prepared.directories
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for directory in self._directories.values():
+            directory.close()
+
+    def _make(self, settings: DirectorySettings) -> AnyDirectory:
+        if isinstance(settings, LocalSettings):
+            return LocalDirectory(self._accounts, settings)
+        if isinstance(settings, UpstreamSettings):
+            return Upstream(make_backend(settings), settings, self._budget)
+        raise TypeError(f"{type(settings).__name__} is of no kind")

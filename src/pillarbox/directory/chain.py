@@ -1,0 +1,216 @@
+"""A site's directories as one: the first that knows the person decides.
+
+    directory = make_chain((Member("people", local, ()), Member("corp", corp, ("*@example.org",))))
+
+A member with patterns is asked only for logins that match one of them. A directory that can only say no (OPAQUE)
+decides for whom it is asked; config sees to it that it has patterns or stands last. One that cannot say (Unavailable)
+is passed over when a later one knows the person for sure, and is the answer otherwise.
+
+Before a password is checked, a member that can is asked whether it knows the person: nothing is hashed there for
+people of another. When none knows the person, the first one verifies all the same, so that unknown people cost what
+known ones do.
+
+STANDARDS
+    RFC 4954 6 (454 when it cannot be said).
+
+ERRORS
+    Unavailable, with the names and causes of the members that could not say.
+"""
+
+import contextlib
+import fnmatch
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from pillarbox.directory.base import (
+    CertificateDirectory,
+    Denied,
+    Directory,
+    Identity,
+    KnowsLogins,
+    PeopleDirectory,
+    Reason,
+    ScramDirectory,
+    TokenDirectory,
+    Unavailable,
+)
+from pillarbox.directory.preparation import login_key
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
+
+
+class Member(NamedTuple):
+    """One directory in a chain. ``names``: patterns of logins, none: all."""
+
+    name: str
+    directory: Directory
+    names: tuple[str, ...] = ()
+
+
+def make_chain(members: Sequence[Member]) -> Directory:
+    """One directory for these: itself, where it is alone and is asked for every login."""
+    if len(members) == 1 and not members[0].names:
+        return members[0].directory
+    return Chain(members)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a login is one of those that the patterns mean; none mean all. Without case."""
+    if not patterns:
+        return True
+    try:
+        key = login_key(name)
+    except ValueError:
+        return False
+    return any(fnmatch.fnmatchcase(key, pattern.casefold()) for pattern in patterns)
+
+
+class Chain:
+    """See the module's text; satisfies Directory, and every ability as far as its members do."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = tuple(members)
+
+    # -- passwords
+
+    async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        asked = _Asked()
+        for member in self._asked_for(credentials.authcid):
+            with asked.of(member):
+                if await _is_unknown(member.directory, credentials.authcid):
+                    continue
+                answer = await member.directory.verify(credentials, known_place=known_place)
+                if not _unknown(answer):
+                    return answer
+        asked.raise_for_unavailable()
+        first = next((member for member in self._members if _knows_without_asking(member.directory)), None)
+        if first is not None:  # the hash that a person of its own would have cost
+            await first.directory.verify(credentials, known_place=known_place)
+        return Denied(Reason.UNKNOWN)
+
+    async def find_person(self, login: str) -> Identity | Denied:
+        """Of the members that can say it."""
+        asked = _Asked()
+        for member in self._asked_for(login):
+            if isinstance(member.directory, PeopleDirectory):
+                with asked.of(member):
+                    answer = await member.directory.find_person(login)
+                    if not _unknown(answer):
+                        return answer
+        asked.raise_for_unavailable()
+        return Denied(Reason.UNKNOWN)
+
+    def _asked_for(self, login: str) -> list[Member]:
+        return [member for member in self._members if matches(login, member.names)]
+
+    # -- SCRAM: announced before anybody is named, so all must have it
+
+    def offers_scram(self, counts: Callable[[str], bool]) -> bool:
+        return all(
+            isinstance(each.directory, ScramDirectory) and each.directory.offers_scram(counts)
+            for each in self._members
+        )
+
+    async def scram_secret(self, authcid: str) -> ScramSecret:
+        return await (await self._scram_member(authcid)).scram_secret(authcid)
+
+    async def verify_proof(self, credentials: ProvenCredentials) -> Identity | Denied:
+        return await (await self._scram_member(credentials.authcid)).verify_proof(credentials)
+
+    async def _scram_member(self, authcid: str) -> ScramDirectory:
+        """The one that knows the person, or the first: its secrets for names that nobody has are as good as any."""
+        able = [member.directory for member in self._asked_for(authcid)] or [self._members[0].directory]
+        for directory in able:
+            if isinstance(directory, ScramDirectory) and not await _is_unknown(directory, authcid):
+                return directory
+        first = able[0]
+        if not isinstance(first, ScramDirectory):
+            raise Unavailable("SCRAM at a directory without secrets")
+        return first
+
+    # -- tokens and certificates: whoever knows it decides
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Any member does."""
+        return any(
+            isinstance(each.directory, TokenDirectory) and each.directory.offers_tokens for each in self._members
+        )
+
+    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+        return await self._first_to_know(
+            lambda directory: (
+                directory.verify_token(credentials)
+                if isinstance(directory, TokenDirectory) and directory.offers_tokens
+                else None
+            )
+        )
+
+    @property
+    def offers_certificates(self) -> bool:
+        """Any member does."""
+        return any(
+            isinstance(each.directory, CertificateDirectory) and each.directory.offers_certificates
+            for each in self._members
+        )
+
+    async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
+        return await self._first_to_know(
+            lambda directory: (
+                directory.verify_certificate(certificate, authzid)
+                if isinstance(directory, CertificateDirectory) and directory.offers_certificates
+                else None
+            )
+        )
+
+    async def _first_to_know(
+        self, ask: Callable[[Directory], Awaitable[Identity | Denied] | None]
+    ) -> Identity | Denied:
+        """The first that lets in, and whose login matches its patterns; else the last refusal that says most."""
+        asked, refused = _Asked(), Denied(Reason.UNKNOWN)
+        for member in self._members:
+            asking = ask(member.directory)
+            if asking is None:
+                continue
+            with asked.of(member):
+                answer = await asking
+                if isinstance(answer, Denied):
+                    refused = refused if _unknown(answer) and refused.details else answer
+                elif matches(answer.login, member.names):
+                    return answer
+                else:
+                    refused = Denied(Reason.ELSEWHERE, answer.login, {"cause": f"not a name of {member.name}"})
+        asked.raise_for_unavailable()
+        return refused
+
+
+def _unknown(answer: Identity | Denied) -> bool:
+    return isinstance(answer, Denied) and answer.reason is Reason.UNKNOWN
+
+
+def _knows_without_asking(directory: Directory) -> bool:
+    return isinstance(directory, KnowsLogins)
+
+
+async def _is_unknown(directory: Directory, login: str) -> bool:
+    """Whether it surely does not have this person, where that costs nothing to ask."""
+    return isinstance(directory, KnowsLogins) and not await directory.knows(login)
+
+
+class _Asked:
+    """Who could not say."""
+
+    def __init__(self) -> None:
+        self._causes: list[str] = []
+
+    @contextlib.contextmanager
+    def of(self, member: Member) -> Iterator[None]:
+        """Around a question: Unavailable is kept for the end."""
+        try:
+            yield
+        except Unavailable as error:
+            self._causes.append(f"{member.name}: {error}")
+
+    def raise_for_unavailable(self) -> None:
+        """Raises Unavailable when a member could not say, and so might know the person."""
+        if self._causes:
+            raise Unavailable("; ".join(self._causes))
