@@ -130,3 +130,44 @@ async def test_a_cell_that_failed_while_it_was_asked_whether_something_is_due_is
     async with asyncio.timeout(20):
         await spool.wait_due(600.0)
     assert failed.is_set()
+
+
+async def test_what_a_cell_lends_is_not_lost_when_another_one_breaks(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a bug: an error that is none of the spool's. Its cell is away for this round, as with any failure."""
+    spool = CompositeSpool(cells)
+    ids = [f"01TEST0000000000000000001{number}-{name}" for number, name in enumerate("ab")]
+    for queue_id in ids:
+        await spool.commit(envelope(queue_id=queue_id), b"text")
+
+    async def broken(*_: object) -> list[Lease]:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cells["b"], "lease", broken)
+        assert [lease.envelope.queue_id for lease in await spool.lease(NOW, 10)] == ids[:1]
+    assert [lease.envelope.queue_id for lease in await spool.lease(NOW, 10)] == ids[1:]
+    for cell in cells.values():
+        monkeypatch.setattr(cell, "lease", broken)
+    with pytest.raises(Unavailable):
+        await spool.lease(NOW, 10)
+
+
+async def test_a_cell_that_breaks_after_it_was_waited_for_is_told_of(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(composite, "PATIENCE", 0.01)
+    spool = CompositeSpool(cells)
+    late = Late(cells["b"])
+
+    async def broken(now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
+        await late(now, limit, skip)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cells["b"], "lease", broken)
+    assert await spool.lease(NOW, 10) == []
+    late.answer.set()
+    await asyncio.wait((spool._late[1],))
+    assert 1 not in spool._late, "it is asked again"
+    assert "cell.failed" in capfd.readouterr().out

@@ -43,6 +43,7 @@ from pillarbox.spool.base import (
 from pillarbox.spool.cluster.composite_ledger import CompositeLedger
 from pillarbox.spool.due import rank
 from pillarbox.spool.operated import Operated
+from pillarbox.telemetry.events import get_logger
 
 PATIENCE = 1.0
 """Seconds that a call of lease waits for a cell."""
@@ -54,6 +55,8 @@ QUICKEST = 0.001
 """Seconds: commits below it count as this, so that no cell gets everything."""
 _WEIGHT = 0.2
 """Of the last commit in the mean of all."""
+
+log = get_logger("spool")
 
 
 class Member(Intake, Outbox, Operated, Protocol):
@@ -230,16 +233,27 @@ class CompositeSpool(WithLedger):
                 self._late[number] = task
                 task.add_done_callback(partial(self._came_late, number))
                 continue
-            try:
-                found[number] = self._ours(number, task.result())
-            except SpoolError as error:
-                found[number] = error
+            found[number] = self._answer(number, task)
         return found
+
+    def _answer(self, number: int, task: "asyncio.Task[list[Lease]]") -> list[Lease] | SpoolError:
+        """What a cell lends, or its failure. It must not take with it what others lent: nobody would deliver that."""
+        try:
+            return self._ours(number, task.result())
+        except SpoolError as error:
+            return error
+        except Exception:  # our bug
+            name = self._names[number]
+            log.exception("cell.failed", cell=name, reason="lending failed")
+            return Unavailable(f"cell {name}: lending failed")
 
     def _came_late(self, number: int, task: "asyncio.Task[list[Lease]]") -> None:
         del self._late[number]
-        if not task.cancelled() and task.exception() is None:
-            self._surplus += self._ours(number, task.result())
+        if task.cancelled():
+            return
+        leases = self._answer(number, task)
+        if isinstance(leases, list):
+            self._surplus += leases
             self._came.set()
 
     async def _withdraw(self, number: int, task: "asyncio.Task[list[Lease]]") -> None:
