@@ -84,6 +84,7 @@ def line(stage: Stage, name: str, rows: list[Row]) -> str:
     at_mail = sorted(took for row in rows for took in stage.probes.put_off(row.began, row.ended))
     ended = sum(stage.probes.ended(row.began, row.ended) for row in rows)
     gone = sum(row.began <= when < row.ended for row in rows for when in books.lost_connections)
+    people = [stage.probes.signed_in(row.began, row.ended) for row in rows]
     doubles: Counter[str] = Counter()
     for row in rows:
         doubles += books.doubles(row.began, row.ended)
@@ -96,7 +97,7 @@ def line(stage: Stage, name: str, rows: list[Row]) -> str:
     return (
         f"| {FAULTS[name].what} | {len(rows)} | {len(during) + len(after)} | {times(during)} | {times(after)} "
         f"| {pause:.1f} | {healing:.0f} | {put_off} | {gone} | {len(at_mail)} | {times(at_mail) if at_mail else '-'} "
-        f"| {ended} | {twice} |"
+        f"| {ended} | {' / '.join(str(sum(counts)) for counts in zip(*people, strict=True))} | {twice} |"
     )
 
 
@@ -136,14 +137,17 @@ def page(run: Run, stage: Stage) -> str:
         "",
         "| what happened | times | accepted | ms during, p50 / p99 | ms after, p50 / p99 | longest pause, s | well "
         "after at most, s | 451 or 452 | connections lost | asked: 451 or 452 | ms to that, p50 / p99 | asking "
-        "sessions lost | twice |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        "sessions lost | sign-ins: 235 / refused / no answer | twice |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
         *(line(stage, name, rows) for name, rows in by_name.items()),
         "",
         "The milliseconds are from MAIL to the 250 of what was accepted; who got a 451 first is counted there. "
         "*Asked*: a session at each submission machine says MAIL and RSET four times a second, whatever happens, and "
-        "sends nothing; so its refusals are those at MAIL, and its session should stay unless its own process dies.",
+        "sends nothing; so its refusals are those at MAIL, and its session should stay unless its own process dies. "
+        "*Sign-ins*: a new connection at each of them each second; no answer is what a dead process gives.",
     ]
+    if stage.notes:
+        lines += ["", "## What was seen", "", *(f"- {note}" for note in stage.notes)]
     if run.problems:
         lines += ["", "## What did not go well", "", *(f"- {problem}" for problem in run.problems)]
     return "\n".join(lines) + "\n"

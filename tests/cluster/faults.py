@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.cluster.disks import SmallDisk, small_disk
+from tests.cluster.first_cell import first_cell, first_cell_without_quorum, processes_without_first_cell
 from tests.cluster.machine import Machine
 from tests.cluster.stage import Stage
 from tests.support.cell_node import Node
@@ -247,13 +248,15 @@ def power_of_submission(stage: Stage) -> None:
         machine.start()
 
 
+OF_TWO_CELLS = (second_cell, first_cell, first_cell_without_quorum, processes_without_first_cell)
+
 FAULTS = {
     happen.__name__: Fault(
         happen.__name__,
-        str(happen.__doc__),
+        " ".join(str(happen.__doc__).split()),
         happen,
         needs_root=happen in (full_disk_of_standby, full_disk_of_primary),
-        cells=2 if happen is second_cell else 1,
+        cells=2 if happen in OF_TWO_CELLS else 1,
     )
     for happen in (
         power_of_primary,
@@ -268,7 +271,7 @@ FAULTS = {
         disk_of_primary,
         full_disk_of_standby,
         full_disk_of_primary,
-        second_cell,
+        *OF_TWO_CELLS,
         submission_cut_off,
         delivery_cut_off,
         all_cut_off,

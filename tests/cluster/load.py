@@ -256,19 +256,29 @@ class Session:
 
 async def open_session(host: str, port: int, context: ssl.SSLContext, response: str) -> Session:
     """Greeting, EHLO, AUTH PLAIN. Raises Lost."""
+    reply, session = await sign_in(host, port, context, response)
+    if reply.startswith("235"):
+        return session
+    session.close()
+    raise Lost(after_dot=False)
+
+
+async def sign_in(host: str, port: int, context: ssl.SSLContext, response: str) -> tuple[str, Session]:
+    """The reply to AUTH PLAIN, or the greeting that was a refusal. Raises Lost."""
+    session = None
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname="localhost")
             session = Session(reader, writer)
             greeting = await session.reply()
     except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+        if session is not None:
+            session.close()
         raise Lost(after_dot=False) from None
-    if greeting.startswith("220"):
-        await session.say(b"EHLO client.example.org")
-        if (await session.say(f"AUTH PLAIN {response}".encode())).startswith("235"):
-            return session
-    session.close()
-    raise Lost(after_dot=False)
+    if not greeting.startswith("220"):
+        return greeting, session
+    await session.say(b"EHLO client.example.org")
+    return await session.say(f"AUTH PLAIN {response}".encode()), session
 
 
 def percentile(sorted_values: Sequence[float], part: float) -> float:

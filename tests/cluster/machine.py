@@ -11,6 +11,7 @@ It reaches the cell over a Link of its own, so that it alone can be cut off: ``m
 Everything is synchronous.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -29,9 +30,13 @@ from typing import Any
 from tests.support.certs import Issued
 from tests.support.link import Link
 
+from pillarbox.control.channel import ChannelClosed, RemoteError, connect
+
 PROGRAM = (sys.executable, "-P", "-m", "pillarbox")
 RESTART_AFTER = 1.0
 """Seconds, RestartSec of contrib/systemd."""
+BLOCK = 5
+"""Failures of one place at which the guard refuses it."""
 
 TOLD = ("cell.failed", "cell.recovered", "cell.awaited", "cell.accepted", "cell.refused", "cell.full", "worker.lost")
 TOLD_TOO = ("delivery.lease_lost", "delivery.stopped", "delivery.unsettled", "delivery.crashed", "role.failed")
@@ -108,6 +113,10 @@ submissions = ["{self.host}:{self.port}"]
 certificate = "{self.certificate.certificate}"
 key = "{self.certificate.key}"
 recipients_per_hour = 2000000000
+failed_sign_in_time = "200ms"
+[guard]
+block_failures = {BLOCK}
+max_delay = "1s"
 [[route]]
 host = "127.0.0.1"
 port = {self.relay}
@@ -131,9 +140,26 @@ tls = "none"
         assert done.returncode == 0, f"pillarbox {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def user(self, login: str, password: str) -> None:
+    def ask(self, verb: str, body: Any = None) -> Any:
+        """One verb over its control socket, in a thread without a loop. Raises OSError when there is no answer."""
+
+        async def work() -> Any:
+            channel = await connect(self.run_dir / "control.sock")
+            try:
+                async with asyncio.timeout(30):
+                    return await channel.request(verb, body)
+            finally:
+                channel.close()
+                await asyncio.sleep(0)
+
+        try:
+            return asyncio.run(work())
+        except (ChannelClosed, RemoteError) as error:
+            raise OSError(f"{self.name}: {verb}: {error}") from None
+
+    def user(self, login: str, password: str, recipients_per_hour: int = 2_000_000_000) -> None:
         """Adds the account, unless another machine on the same cell has added it."""
-        words = ("user", "add", login, "--recipients-per-hour", "2000000000", "--password-stdin")
+        words = ("user", "add", login, "--recipients-per-hour", str(recipients_per_hour), "--password-stdin")
         try:
             self.command(*words, given=password)
         except AssertionError:

@@ -1,10 +1,13 @@
-"""Sessions that only ask, beside the clients: MAIL and RSET four times a second, one at each submission machine.
+"""Sessions that only ask, beside the clients: MAIL and RSET four times a second, one at each submission machine; and
+people who sign in there, a new connection each second.
 
     async with Probes(addresses, context, response) as probes: ...
     probes.put_off(since, until)      # seconds until each 451 or 452 at MAIL
     probes.ended(since, until)        # how many of their sessions ended
+    probes.signed_in(since, until)    # what came of each new sign-in: SignedIn(good, refused, no_answer)
 
-A client that waits for the reply to its content says nothing about a refusal at once; these do.
+A client that waits for the reply to its content says nothing about a refusal at once; these do. And one that stays
+signed in says nothing about who comes anew.
 """
 
 import asyncio
@@ -13,12 +16,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from tests.cluster.load import SENDER, Lost, open_session
+from tests.cluster.load import SENDER, Lost, open_session, sign_in
 
 EACH = 0.25
 """Seconds between two questions."""
+ANEW = 1.0
+"""Seconds between two sign-ins."""
+
+
+class SignedIn(NamedTuple):
+    """Sign-ins with the right password: 235; another reply; none, as where no process listens."""
+
+    good: int
+    refused: int
+    no_answer: int
 
 
 @dataclass(slots=True)
@@ -33,10 +46,13 @@ class Probes:
     lost: list[float] = field(default_factory=list)
     """When a session ended that had been signed in."""
     taken: int = 0
+    sign_ins: list[tuple[float, str]] = field(default_factory=list)
+    """(when, reply or "") of each new sign-in."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._ask(*address)) for address in self.addresses]
+        for work in (self._ask, self._sign_in):
+            self._tasks += [asyncio.create_task(work(*address)) for address in self.addresses]
         return self
 
     async def __aexit__(
@@ -53,6 +69,23 @@ class Probes:
     def ended(self, since: float, until: float) -> int:
         """Sessions that ended in that span."""
         return sum(since <= when < until for when in self.lost)
+
+    def signed_in(self, since: float, until: float) -> SignedIn:
+        """What came of the sign-ins that ended in that span."""
+        replies = [reply for when, reply in self.sign_ins if since <= when < until]
+        good = sum(reply.startswith("235") for reply in replies)
+        no_answer = replies.count("")
+        return SignedIn(good, len(replies) - good - no_answer, no_answer)
+
+    async def _sign_in(self, host: str, port: int) -> None:
+        while True:
+            try:
+                reply, session = await sign_in(host, port, self.context, self.response)
+                session.close()
+            except Lost:
+                reply = ""
+            self.sign_ins.append((time.monotonic(), reply))
+            await asyncio.sleep(ANEW)
 
     async def _ask(self, host: str, port: int) -> None:
         session = None

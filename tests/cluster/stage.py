@@ -28,6 +28,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.cluster.leftovers import PREFIX, owned, swept
 from tests.cluster.load import LOGIN, Books, Load
 from tests.cluster.machine import Machine
 from tests.cluster.probes import Probes
@@ -69,6 +70,8 @@ class Stage:
     """Messages in the cell, as of a moment ago."""
     hurry: threading.Event = field(default_factory=threading.Event)
     """Set: faults do not wait any more, they repair and return."""
+    notes: list[str] = field(default_factory=list)
+    """What faults have seen that is worth a line."""
 
     @property
     def cell(self) -> Cell:
@@ -222,7 +225,9 @@ def _prepare(cells: list[Cell], machines: list[Machine], password: str, say: Say
 @contextlib.asynccontextmanager
 async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: Say) -> AsyncIterator[Stage]:
     """All of it, with load on it and well; ended and removed afterwards."""
-    folder = scratch_folder("cluster-")
+    for news in swept():
+        say(news)
+    folder = scratch_folder(PREFIX)
     (folder / "ca").mkdir()
     authority = Authority(folder / "ca")
     password = secrets.token_urlsafe(12)
@@ -230,6 +235,7 @@ async def staged(*, rate: float = 25.0, clients: int = 8, cells: int = 1, say: S
     made: list[Cell] = []
     machines: list[Machine] = []
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(owned(folder))
         for tag in "ab"[:cells]:
             place = folder / tag
             place.mkdir()

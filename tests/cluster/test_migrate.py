@@ -1,0 +1,153 @@
+"""`pillarbox spool migrate` through a fail-over: the primary dies in the middle, and each message is delivered once.
+
+What is printed (pytest -s) is what was seen.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.cli.conftest import PROGRAM
+from tests.cli.test_spool_migrate import arrived, committed, deliver
+from tests.support.cell import Cell, running_cell
+from tests.support.cell_node import wait_until
+from tests.support.certs import Authority
+
+from pillarbox.spool.cluster.spool import make_tables
+from pillarbox.spool.settings import ClusterSettings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+MESSAGES, MOVED = 1_500, 300
+"""How many there are, and how many have arrived when the primary is killed."""
+REPEAT = "what was done is done; repeat the command: nothing is doubled"
+
+
+@pytest.fixture(scope="module")
+def cell(authority: Authority) -> Iterator[Cell]:
+    with running_cell(authority) as cell:
+        yield cell
+
+
+@pytest.fixture
+def whole(cell: Cell) -> Cell:
+    """With all its nodes."""
+    for node in cell.nodes:
+        node.start()
+    cell.wait_for_members(3)
+    return cell
+
+
+def database(cell: Cell, name: str) -> str:
+    """A new one with its tables; its DSN."""
+    dsn = cell.create_database(name, f"{name}_owner")
+    asyncio.run(make_tables(ClusterSettings(dsn)))
+    return dsn
+
+
+def configuration(folder: Path, authority: Authority, spool: str) -> Path:
+    """Of a server that does not run."""
+    issued = authority.issue("mail.example.org")
+    folder.mkdir()
+    path = folder / "pillarbox.toml"
+    path.write_text(
+        f"""\
+[server]
+data_directory = "data"
+run_directory = "run"
+run_as_root = true
+{spool}
+[[site]]
+name = "mail.example.org"
+submissions = ["127.0.0.1:54651"]
+certificate = "{issued.certificate}"
+key = "{issued.key}"
+[[route]]
+kind = "maildir"
+path = "mail"
+"""
+    )
+    return path
+
+
+def of_cells(**dsns: str) -> str:
+    cells = "".join(f'[[spool.cell]]\nname = "{name}"\ndsn = "{dsn}"\n' for name, dsn in dsns.items())
+    return f'[spool]\nkind = "cluster"\n{cells}'
+
+
+def interrupted(cell: Cell, command: list[str | Path], there: str) -> None:
+    """Runs it and kills the primary in the middle: it goes on by itself, or says that it shall be repeated."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(f"{MOVED} messages are there", lambda: arrived(None, there) >= MOVED or process.poll(), 60.0)
+        assert process.poll() is None, process.communicate()
+        killed = cell.kill(cell.primary())
+        _, said = process.communicate(timeout=150)
+    print(f"exit code {process.returncode}: {said.strip()}")
+    assert "Traceback" not in said
+    if process.returncode:
+        assert process.returncode == 1
+        assert REPEAT in said
+        cell.wait_for_primary(other_than=killed)
+        assert MOVED <= arrived(None, there) < MESSAGES
+    killed.start()
+
+
+def repeated(command: list[str | Path]) -> None:
+    """Until it is through; the cell is not whole yet, so it may have to be done more than once."""
+
+    def through() -> bool:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        print(f"repeated, exit code {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}")
+        return done.returncode == 0
+
+    wait_until("the move is through", through, 90.0, pause=1.0)
+
+
+def delivered_everywhere(*places: tuple[Path | None, str]) -> Counter[str]:
+    """How often each message is delivered, by servers at both ends."""
+    delivered: Counter[str] = Counter()
+    for place in places:
+        while deliver(*place, 500, delivered):
+            pass
+    return delivered
+
+
+def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
+    whole: Cell, tmp_path: Path, authority: Authority
+) -> None:
+    there = database(whole, "fromfiles")
+    directory = tmp_path / "site" / "data" / "spool"
+    site = configuration(tmp_path / "site", authority, "[spool]\nmin_free = 0\n")
+    cluster = configuration(tmp_path / "cluster", authority, of_cells(a=there))
+    directory.parent.mkdir()
+    sent = committed(directory, "", MESSAGES)
+    command: list[str | Path] = [PROGRAM, "spool", "migrate", "--to", cluster, "-c", site]
+    interrupted(whole, command, there)
+    delivered: Counter[str] = Counter()
+    deliver(directory, "", 100, delivered)  # both are started before it is repeated
+    deliver(None, there, 100, delivered)
+    assert delivered.total() == 200
+    repeated(command)
+    delivered += delivered_everywhere((directory, ""), (None, there))
+    assert delivered == Counter(dict.fromkeys(sent, 1))
+
+
+def test_from_cell_to_cell_while_the_primary_of_both_dies(whole: Cell, tmp_path: Path, authority: Authority) -> None:
+    source, there = database(whole, "source"), database(whole, "destination")
+    cluster = configuration(tmp_path / "cluster", authority, of_cells(a=source, b=there))
+    sent = committed(None, source, MESSAGES)
+    cells = ["--from-cell", "a", "--to-cell", "b"]
+    interrupted(whole, [PROGRAM, "spool", "migrate", *cells, "-c", cluster], there)
+    delivered: Counter[str] = Counter()
+    deliver(None, source, 100, delivered)
+    deliver(None, there, 100, delivered)
+    repeated([sys.executable, "-m", "tests.cli.mover", source, "cell", there])  # without its minute
+    delivered += delivered_everywhere((None, source), (None, there))
+    assert delivered == Counter(dict.fromkeys(sent, 1))
+    with psycopg.connect(source, options="-c search_path=pillarbox") as connection:
+        assert connection.execute("SELECT count(*) FROM taken").fetchone() == (0,)
