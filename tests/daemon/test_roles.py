@@ -134,4 +134,4 @@ async def test_the_end_of_the_spool_ends_its_channels(tmp_path: Path) -> None:
 
 
 def test_every_role_can_be_made() -> None:
-    assert set(ROLES) == set(paths.ROLES)
+    assert set(ROLES) == set(paths.ALL_ROLES)

@@ -109,6 +109,21 @@ def test_systemd_makes_the_drop_directory_as_it_is_written(tmp_path: Path) -> No
     assert (made.st_mode & 0o7777, made.st_gid) == (0o2730, int(group[1]))
 
 
+def test_who_gets_certificates_is_the_user_who_shows_them_but_has_an_account_of_its_own() -> None:
+    """A key has one owner; what the internet talks to cannot reach the account with the authority."""
+    there = "/var/lib/pillarbox/certificates"
+    service = section(UNITS / "pillarbox-certificates.service", "Service")
+    assert service["User"] == [ROLE_USERS["certificates"]] == ["pillarbox-submission"]
+    assert service["ExecStart"] == [f"{PROGRAM} serve --role certificates --config /etc/pillarbox/pillarbox.toml"]
+    assert service["ReadWritePaths"] == [there]
+    assert "SupplementaryGroups" not in service, "no mail, no other keys"
+    lines = [line.split() for line in (UNITS / "pillarbox.tmpfiles").read_text().splitlines()]
+    assert [line[2:5] for line in lines if line[1:2] == [there]] == [["0700", "pillarbox-submission", "pillarbox"]]
+    assert section(UNITS / "pillarbox-submission.service", "Service")["InaccessiblePaths"] == [f"-{there}/account"]
+    listen = section(UNITS / "pillarbox-certificates.socket", "Socket")["ListenStream"]
+    assert listen == ["0.0.0.0:80", "[::]:80"]
+
+
 def test_the_socket_unit_has_no_port_but_those_of_submission() -> None:
     listen = section(UNITS / "pillarbox-submission.socket", "Socket")["ListenStream"]
     assert {value.rpartition(":")[2] for value in listen} == {"587", "465"}
@@ -120,7 +135,8 @@ def test_the_daemon_works_where_memory_is_never_writable_and_executable() -> Non
 import ctypes, sys
 if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0) != 0:
     sys.exit(77)
-from pillarbox.daemon import entry, offline, spool_role, submission_role, delivery_role
+from pillarbox.daemon import entry, offline, spool_role, submission_role, delivery_role, certificates_role
+from pillarbox.certificates import authority
 import argon2, uvloop
 assert argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash("x")
 async def main(): return 5

@@ -16,6 +16,7 @@ class RoleName(StrEnum):
     SPOOL = "spool"
     SUBMISSION = "submission"
     DELIVERY = "delivery"
+    CERTIFICATES = "certificates"
 
 
 def register(app: Typer) -> None:

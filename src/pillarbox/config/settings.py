@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pillarbox.certificates.settings import AcmeSettings
 from pillarbox.delivery.settings import DeliverySettings
 from pillarbox.directory.settings import DirectorySettings
 from pillarbox.guard.settings import GuardSettings
@@ -45,6 +46,8 @@ class Settings:
     directories: tuple[DirectorySettings, ...]
     sites: tuple[SiteSettings, ...]
     delivery: DeliverySettings
+    acme: AcmeSettings | None = None
+    """None: no site has certificate = "acme"."""
 
 
 @dataclass(frozen=True, slots=True)

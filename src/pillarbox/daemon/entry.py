@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 from pillarbox.config import ConfigError, Settings, load
-from pillarbox.daemon import loop, notify, privileges, sockets, spools
+from pillarbox.daemon import certificates_role, loop, notify, privileges, sockets, spools
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import in_words, run_role
 from pillarbox.daemon.roles import OPERATOR_VERBS, ROLES
@@ -54,7 +54,7 @@ def _serve_tree(path: Path) -> int:
     server = settings.server
     user = privileges.check_user(server)
     loop.raise_file_limit()
-    bound = _sockets(settings)
+    bound, responder = _sockets(settings)
     try:
         privileges.make_directory(server.data_directory, 0o700, user)
         if isinstance(settings.spool, EmbeddedSettings):
@@ -63,9 +63,9 @@ def _serve_tree(path: Path) -> int:
         privileges.make_directory(server.run_directory / "spool", 0o750, user)
         privileges.drop(user)
     except BaseException:
-        sockets.close(bound)
+        sockets.close((*bound, responder))
         raise
-    return _supervise(path, settings, bound)
+    return _supervise(path, settings, bound, responder)
 
 
 def _serve_hub(path: Path) -> int:
@@ -76,7 +76,7 @@ def _serve_hub(path: Path) -> int:
     return _supervise(path, settings, None)
 
 
-def _supervise(path: Path, settings: Settings, bound: list[Sockets] | None) -> int:
+def _supervise(path: Path, settings: Settings, bound: list[Sockets] | None, responder: Sockets | None = None) -> int:
     events.configure(
         form="json" if settings.log.form == "json" else "readable",
         level=settings.log.level,
@@ -88,17 +88,24 @@ def _supervise(path: Path, settings: Settings, bound: list[Sockets] | None) -> i
         log.warning("durability.local", reason=weaker)
 
     async def supervise() -> int:
-        return await Supervisor(path, settings, bound, forward=OPERATOR_VERBS).run()
+        return await Supervisor(path, settings, bound, responder=responder, forward=OPERATOR_VERBS).run()
 
     return loop.run(supervise())
 
 
-def _sockets(settings: Settings) -> list[Sockets]:
-    """From systemd when it passed some (then one worker, unless the file names a number), else bound here."""
-    addresses = all_addresses(settings)
+def _sockets(settings: Settings) -> tuple[list[Sockets], Sockets]:
+    """Those of the submission workers, and those of the certificates role: from systemd when it passed some (then one
+    worker, unless the file names a number), else bound here."""
+    addresses, own = all_addresses(settings), certificates_role.addresses(settings)
     passed = notify.take_listen_fds(os.environ)
     if not passed:
-        return sockets.bind(addresses, settings.server.submission_workers)
-    adopted = sockets.adopt(passed, addresses)
+        bound = sockets.bind(addresses, settings.server.submission_workers)
+        try:
+            return bound, sockets.bind(own, 1)[0]
+        except OSError:
+            sockets.close(bound)
+            raise
+    adopted = sockets.adopt(passed, [*addresses, *own])
+    responder = {address: adopted.pop(address) for address in own}
     named = "submission_workers" in tomllib.loads(settings.text).get("server", {})
-    return [adopted] * (settings.server.submission_workers if named else 1)
+    return [adopted] * (settings.server.submission_workers if named else 1), responder

@@ -127,7 +127,7 @@ class Hub:
             "reload": self._reload_wanted,
         }
         self._servers.append(
-            await serve(paths.hub_socket(run_directory), paths.for_users(roles, *paths.ROLES), mode=0o660)
+            await serve(paths.hub_socket(run_directory), paths.for_users(roles, *paths.ALL_ROLES), mode=0o660)
         )
         self._servers.append(
             await serve(
@@ -279,7 +279,7 @@ class Hub:
             "since": self._since,
             "config": str(self.settings.path),
             "reloaded_at": self._reloaded_at,
-            "ready": all(self.ready(role) for role in paths.ROLES),
+            "ready": all(self.ready(role) for role in paths.needed(self.settings)),
             "processes": [
                 {
                     "role": process.role,
@@ -309,7 +309,7 @@ class Hub:
 
     def _hello(self, channel: UnixChannel, body: dict[str, Any]) -> None:
         role, peer = str(body["role"]), channel.peer
-        if role not in paths.ROLES or peer.uid not in paths.users(role):
+        if role not in paths.ALL_ROLES or peer.uid not in paths.users(role):
             # with one user per role: who took one role over must not speak, count or be ready for another
             log.warning("channel.refused", pid=peer.pid, uid=peer.uid, gid=peer.gid)
             channel.close()

@@ -14,16 +14,27 @@ import pwd
 from collections.abc import Callable
 from pathlib import Path
 
+from pillarbox.config import Settings
 from pillarbox.control.channel import Handlers, Peer
 
 ROLES = ("spool", "submission", "delivery")
 """In the order in which they start; they end in the opposite order, submission first of all."""
 
-ROLE_USERS = {role: f"pillarbox-{role}" for role in (*ROLES, "control")}
-"""The users of contrib/systemd."""
+CERTIFICATES = "certificates"
+
+ALL_ROLES = (*ROLES, CERTIFICATES)
+"""The last is there only when a site has certificate = "acme"."""
+
+ROLE_USERS = {role: f"pillarbox-{role}" for role in (*ROLES, "control")} | {CERTIFICATES: "pillarbox-submission"}
+"""The users of contrib/systemd. Who gets certificates is the same user as who shows them: a key has one owner."""
 
 OPERATORS = "pillarbox-operators"
 """The group that may use control.sock, when it exists and the hub is in it."""
+
+
+def needed(settings: Settings) -> tuple[str, ...]:
+    """The roles that there must be for these settings."""
+    return ROLES if settings.acme is None else ALL_ROLES
 
 
 def control_socket(run_directory: Path) -> Path:

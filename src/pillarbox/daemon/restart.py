@@ -14,6 +14,7 @@ from dataclasses import fields
 
 from pillarbox.config import Settings
 from pillarbox.config.settings import ServerSettings
+from pillarbox.daemon import certificates_role
 from pillarbox.submission.settings import Address
 
 TREE = "systemctl restart pillarbox"
@@ -46,6 +47,11 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
         before, after = getattr(old.server, one.name), getattr(new.server, one.name)
         if before != after and one.name not in _AT_ONCE:
             yield f"server.{one.name}: {_word(before)} is in force, {_word(after)} is in the file"
+    if (old.acme is None) != (new.acme is None):
+        which = "the last one is gone" if new.acme is None else "the first one is new"
+        yield f'sites with certificate = "acme": {which}'
+    elif certificates_role.addresses(old) != certificates_role.addresses(new):
+        yield "acme: the file has another listen, or a hook in its place"
     if old.spool != new.spool and old.server.data_directory == new.server.data_directory:
         yield "spool: the file has other settings than are in force"
 

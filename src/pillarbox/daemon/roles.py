@@ -25,7 +25,18 @@ def _delivery(settings: Settings, worker: int) -> Role:
     return DeliveryRole(settings, worker)
 
 
-ROLES: dict[str, Make] = {"spool": _spool, "submission": _submission, "delivery": _delivery}
+def _certificates(settings: Settings, worker: int) -> Role:
+    from pillarbox.daemon.certificates_role import CertificatesRole
+
+    return CertificatesRole(settings, worker)
+
+
+ROLES: dict[str, Make] = {
+    "spool": _spool,
+    "submission": _submission,
+    "delivery": _delivery,
+    "certificates": _certificates,
+}
 """What each role is made by."""
 
 OPERATOR_VERBS = (

@@ -69,7 +69,8 @@ class Child:
 
 
 class Supervisor:
-    """See the module's text. ``sockets``: one mapping per submission worker; None: no children at all."""
+    """See the module's text. ``sockets``: one mapping per submission worker; None: no children at all.
+    ``responder``: those of the certificates role, which there is when a site wants it."""
 
     def __init__(
         self,
@@ -77,12 +78,14 @@ class Supervisor:
         settings: Settings,
         sockets: Sequence[Sockets] | None,
         *,
+        responder: Sockets | None = None,
         forward: Collection[str] = (),
         command: Command = role_command,
     ) -> None:
         self._path = path
         self._settings = settings
         self._sockets = sockets or ()
+        self._responder = responder or {}
         self._command = command
         self._children: list[Child] = []
         self._ending = asyncio.Event()
@@ -96,6 +99,7 @@ class Supervisor:
                 Child("spool", 0, {}),
                 *(Child("submission", worker, own) for worker, own in enumerate(sockets)),
                 *(Child("delivery", worker, {}) for worker in range(settings.server.delivery_workers)),
+                *(Child(paths.CERTIFICATES, 0, self._responder) for _ in range(settings.acme is not None)),
             ]
         self._hub = Hub(
             settings,
@@ -122,7 +126,7 @@ class Supervisor:
             watchdog.cancel()
             await self._kill_children()
             await self._hub.close()
-            listening.close(self._sockets)
+            listening.close((*self._sockets, self._responder))
         log.info("server.ended", code=self._exit_code)
         return self._exit_code
 
@@ -144,7 +148,7 @@ class Supervisor:
 
     async def _until_ready(self) -> None:
         """Returns when every child is ready, or the end has begun."""
-        wanted = {role: sum(child.role == role for child in self._children) for role in paths.ROLES}
+        wanted = {role: sum(child.role == role for child in self._children) for role in paths.ALL_ROLES}
         while not self._ending.is_set():
             if all(self._hub.ready(role) >= count for role, count in wanted.items()):
                 self._was_ready = True
@@ -209,7 +213,7 @@ class Supervisor:
         if not self._was_ready:
             self._exit_code = 1
         patience = self._hub.settings.server.drain_time + GRACE
-        for role in ("submission", "delivery", "spool"):
+        for role in ("submission", "delivery", paths.CERTIFICATES, "spool"):
             keepers = self._signal(role, signal.SIGTERM)
             if not keepers:
                 continue
