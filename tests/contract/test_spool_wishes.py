@@ -228,3 +228,19 @@ async def test_what_its_sender_wants_sent_later_is_not_the_oldest_that_waits(spo
     depth = await spool.depth(NOW)
     assert (depth.messages, depth.recipients["due"], depth.oldest_at) == (2, 2, NOW)
     assert (await spool.depth(LATER + 1)).oldest_at == NOW
+
+
+async def test_a_retry_during_an_attempt_is_that_attempt_and_its_outcome_stands(spool: Spool) -> None:
+    """Who asks is told of what was made due, and of nothing else."""
+    sent = envelope("a@one.example", "b@two.example")
+    await spool.commit(sent, b"")
+    (lease,) = await spool.lease(NOW, 10)
+    await spool.settle(lease, settlement(lease, Deferred("451", "hop", LATER)))
+    assert await spool.retry(Filter(domain="one.example"), NOW) == [sent.queue_id]
+    (lease,) = await spool.lease(NOW, 10)
+    assert await spool.retry(Filter(domain="one.example"), NOW + 1) == []
+    assert await spool.retry(Filter(), NOW + 1) == [sent.queue_id]
+    await spool.settle(lease, settlement(lease, Deferred("451", "hop", LATER + 60)))
+    due = [recipient.due_at for recipient in (await spool.show(sent.queue_id)).recipients]
+    assert due == [LATER + 60, NOW + 1]
+    assert await spool.retry(Filter(domain="one.example"), NOW + 2) == [sent.queue_id]

@@ -310,7 +310,8 @@ class Ledger(Protocol):
         ...
 
     async def retry(self, which: Filter, now: float, early: bool = False) -> Sequence[str]:
-        """Due now, whatever the schedule said; what is_future() is true of only with ``early``."""
+        """Due now, whatever the schedule said; what is_future() is true of only with ``early``. What is lent is left
+        alone: the attempt that is under way is the retry, and its outcome stands."""
         ...
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
