@@ -84,7 +84,8 @@ async def look(dsn: str) -> dict[str, Any]:
     await writer.commit(BIG)
     again = await whole_messages(spool)
     await _execute(spool, "UPDATE content_chunk SET written_at = written_at - interval '2 days'")
-    await spool.removal.look(0.0)
+    while not await spool.removal.look():
+        pass
     (rows,) = await spool.cell.read(("SELECT DISTINCT content_id FROM content_chunk", ()))
     await spool.close()
     return {"found": found, "early": early, "late": late, "again": again, "contents": len(rows)}

@@ -74,7 +74,8 @@ async def test_each_role_does_its_whole_work_with_its_own_rights(spools: dict[st
     later = delivery.cell.loop.time() + LINGER + 1
     await delivery.removal.tick(later)
     await keeper.removal.tick(later)
-    await delivery.removal.look(later)
+    while not await delivery.removal.look():
+        pass
     assert (await keeper.depth(NOW)).messages == 0
     assert all(spool.unhealthy_reason() is None for spool in spools.values())
 

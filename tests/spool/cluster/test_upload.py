@@ -10,7 +10,7 @@ from pillarbox.spool.base import (
     Unavailable,
     UnknownQueueId,
 )
-from pillarbox.spool.cluster.removal import LINGER
+from pillarbox.spool.cluster.removal import LINGER, SEARCH_EVERY
 from pillarbox.spool.cluster.spool import ClusterSpool
 
 
@@ -93,3 +93,27 @@ async def test_what_a_dead_process_finished_is_found_by_two_searches_and_no_soon
     assert administrator.ask("SELECT count(*) FROM pillarbox.message") == [(2,)]
     await spool.removal.tick(now + LINGER + 1)
     assert administrator.ask("SELECT count(*) FROM pillarbox.message") == [(1,)]
+
+
+async def test_one_process_searches_for_what_is_finished_and_when_it_ends_another_one_does(
+    spool: ClusterSpool, other: ClusterSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[ClusterSpool] = []
+    for each in (spool, other):
+
+        async def look(each: ClusterSpool = each) -> bool:
+            searched.append(each)
+            return True
+
+        monkeypatch.setattr(each.removal, "look", look)
+        await each.lease(NOW, 10)
+    now = spool.cell.loop.time() + 1
+    for each in (spool, other):
+        await each.removal.tick(now)
+    (first,) = searched
+    (second,) = {spool, other} - {first}
+    await first.outbox.close()
+    await second.removal.tick(now + SEARCH_EVERY - 1)
+    assert searched == [first]
+    await second.removal.tick(now + SEARCH_EVERY + 1)
+    assert searched == [first, second]

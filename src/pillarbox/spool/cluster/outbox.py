@@ -93,7 +93,7 @@ class ClusterOutbox:
         """See Outbox.lease; fewer than ``limit`` also when they are LEASE_OCTETS. Nothing while the cell is in
         trouble: an outcome could not be recorded. Raises Unavailable."""
         self._skip = skip
-        self._removal.search()
+        self._removal.search(self._worker.ids)
         task = self._cell.loop.create_task(self._lease(now, limit, skip))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

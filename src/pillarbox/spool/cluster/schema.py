@@ -223,5 +223,6 @@ TURN = "SELECT pg_advisory_xact_lock(hashtext('pillarbox lease'))"
 UNLENT = "SELECT pg_advisory_xact_lock_shared(hashtext('pillarbox lease'))"
 """Until the transaction ends nothing is lent. It comes before what changes rows that are FREE: a statement sees a row
 as it is when its lock is had, but workers as they were when it began, and one that is new would be nobody."""
+FIRST_ALIVE = f"SELECT w.id FROM worker w WHERE w.seen > now() - interval '{VOID_AFTER} seconds' ORDER BY 1 LIMIT 1"  # noqa: S608  # as above
 FREE = f"(r.leased_by IS NULL OR r.leased_by <> ALL ({ALIVE}))"
 """SQL: nobody who is alive holds the recipient ``r``."""
