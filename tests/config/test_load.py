@@ -302,7 +302,7 @@ def test_a_next_hop_on_port_25_is_normal() -> None:
 def test_a_site_without_a_certificate_is_refused_with_the_reason() -> None:
     found = one(SITE.replace('certificate = "certificate.pem"\n', "") + ROUTE)
     assert found == (
-        "1: site[0].certificate: missing: The certificate with its chain, PEM. A site has both, for TLS: "
+        '1: site[0].certificate: missing: The certificate with its chain, PEM; or "acme": see [acme]. A site has both, for TLS: '
         "nobody is made to sign in in clear text"
     )
 

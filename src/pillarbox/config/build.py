@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from pillarbox.certificates.settings import folder_in, pair_file
+from pillarbox.config.acme_table import ACME, build_acme
 from pillarbox.config.directories import kinds
 from pillarbox.config.model import (
     FileTable,
@@ -47,8 +49,11 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
         spool=_spool(tables.spool, server, base),
         guard=GuardSettings(**dict(tables.guard)),
         directories=_directories(tables, base),
-        sites=_sites(tables, base),
+        sites=_sites(tables, server, base),
         delivery=_delivery(tables, base),
+        acme=build_acme(
+            tables.acme, [site.name for site in tables.site if site.certificate == ACME], server.data_directory, base
+        ),
     )
 
 
@@ -82,10 +87,14 @@ def _maybe_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def _sites(tables: FileTable, base: Path) -> tuple[SiteSettings, ...]:
+def _sites(tables: FileTable, server: ServerSettings, base: Path) -> tuple[SiteSettings, ...]:
     """Logins of devices are foreign at every site but their own."""
     devices = frozenset(login for site in tables.site if site.legacy for login in site.legacy.logins)
-    return tuple(_site(site, base, devices) for site in tables.site)
+    folder = folder_in(server.data_directory)
+    return tuple(
+        _site(site, base, devices, pair_file(folder, site.name) if site.certificate == ACME else None)
+        for site in tables.site
+    )
 
 
 def _legacy(table: LegacyTable) -> LegacySettings:
@@ -114,14 +123,16 @@ _VERSIONS = {
 }
 
 
-def _site(table: SiteTable, base: Path, devices: frozenset[str]) -> SiteSettings:
+def _site(table: SiteTable, base: Path, devices: frozenset[str], pair: Path | None) -> SiteSettings:
+    """``pair``: where an authority's certificate and its key are, at a site that gets them there."""
     legacy = table.legacy
     return SiteSettings(
         name=table.name,
         submission=tuple(table.submission),
         submissions=tuple(table.submissions),
-        certificate=base / table.certificate,
-        key=base / table.key,
+        certificate=pair or base / table.certificate,
+        key=pair or base / (table.key or ""),
+        acme=pair is not None,
         tls=TlsSettings(
             minimum_version=_VERSIONS[table.tls_minimum_version if legacy is None else legacy.minimum_tls],
             ciphers=table.tls_ciphers,

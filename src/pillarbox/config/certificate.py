@@ -23,8 +23,11 @@ SOON = timedelta(days=14)
 """A certificate that ends within this time is warned of."""
 
 
-def examine_pair(subject: str, certificate: Path, key: Path, now: datetime, name: str | None = None) -> list[Finding]:
-    """What is to be said of a certificate and its key. ``name``: the host name that clients check, if any."""
+def examine_pair(
+    subject: str, certificate: Path, key: Path, now: datetime, name: str | None = None, *, renews: bool = False
+) -> list[Finding]:
+    """What is to be said of a certificate and its key. ``name``: the host name that clients check, if any;
+    ``renews``: it is renewed when a third of its lifetime is left, so that half of that is late."""
     found: list[Finding] = []
     advice = "name the file that holds it" if name is None else f"get or make one for {name}"
     chain = _chain(subject, certificate, found, advice)
@@ -38,11 +41,17 @@ def examine_pair(subject: str, certificate: Path, key: Path, now: datetime, name
             )
         )
     if chain:
-        found.extend(_times(subject, chain[0], certificate, now))
+        found.extend(_times(subject, chain[0], certificate, now, renews=renews))
         found.extend(_chain_findings(subject, chain, certificate))
         if name is not None:
             found.extend(_names(subject, chain[0], certificate, name))
     return found
+
+
+def ends_at(path: Path) -> float | None:
+    """When the certificate in this file ends, seconds since the epoch; None when none can be read."""
+    chain = _chain("", path, [], "")
+    return chain[0].not_valid_after_utc.timestamp() if chain else None
 
 
 def examine_authorities(subject: str, path: Path) -> list[Finding]:
@@ -106,14 +115,16 @@ def _differ(leaf: x509.Certificate, key: PrivateKeyTypes) -> bool:
     return leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form)
 
 
-def _times(subject: str, leaf: x509.Certificate, path: Path, now: datetime) -> Iterator[Finding]:
+def _times(subject: str, leaf: x509.Certificate, path: Path, now: datetime, *, renews: bool) -> Iterator[Finding]:
     end, start = leaf.not_valid_after_utc, leaf.not_valid_before_utc
+    soon = (end - start) / 6 if renews else SOON
+    advice = "see what hinders it: pillarbox status" if renews else "renew it, then `pillarbox reload`"
     if now > end:
         yield Finding(
             Severity.ERROR,
             subject,
             f"the certificate {path} expired on {end:%Y-%m-%d}",
-            "renew it, then `pillarbox reload`",
+            advice,
         )
     elif now < start:
         yield Finding(
@@ -122,13 +133,13 @@ def _times(subject: str, leaf: x509.Certificate, path: Path, now: datetime) -> I
             f"the certificate {path} is valid from {start:%Y-%m-%d %H:%M} UTC only",
             "look at the clock",
         )
-    elif end - now < SOON:
+    elif end - now < soon:
         left = max((end - now).days, 0)
         yield Finding(
             Severity.WARNING,
             subject,
             f"the certificate {path} expires on {end:%Y-%m-%d}, in {left} days",
-            "renew it, then `pillarbox reload`",
+            advice,
         )
     else:
         yield Finding(Severity.OK, subject, f"the certificate is valid until {end:%Y-%m-%d}")

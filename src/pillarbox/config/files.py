@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
+from pillarbox.config.acme import examine_acme, examine_issued
 from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
 from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadable
 from pillarbox.config.settings import Settings
@@ -56,6 +57,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
         found.extend(_site(site, submission))
     for number, route in enumerate(settings.delivery.routes):
         found.extend(_route(f"route[{number}]", route, delivery))
+    found.extend(examine_acme(settings.acme))
     found.extend(_token_keys(settings, submission))
     found.extend(_cells(settings))
     found.extend(_file(settings))
@@ -87,9 +89,12 @@ def _file(settings: Settings) -> Iterator[Finding]:
 def _site(site: SiteSettings, user: User) -> Iterator[Finding]:
     subject = f"site {site.name}"
     files = (("certificate", site.certificate), ("key", site.key), ("certificate", site.tls.client_ca))
-    yield from _closed_to(user, subject, *files)
-    yield from examine_pair(subject, site.certificate, site.key, now_utc(), site.name)
-    yield from _secrecy(subject, "key", site.key)
+    if site.acme:
+        yield from examine_issued(subject, site)
+    else:
+        yield from _closed_to(user, subject, *files)
+        yield from examine_pair(subject, site.certificate, site.key, now_utc(), site.name)
+        yield from _secrecy(subject, "key", site.key)
     if site.tls.client_ca is not None:
         yield from examine_authorities(subject, site.tls.client_ca)
     if site.legacy is not None:
@@ -306,6 +311,8 @@ def check_ports(settings: Settings) -> list[Finding]:
     addresses = {address for site in settings.sites for address in (*site.submission, *site.submissions)}
     if settings.metrics is not None:
         addresses.add(settings.metrics)
+    if settings.acme is not None and not settings.acme.hook:
+        addresses |= {Address(host, port) for host, port in settings.acme.listen}
     return [_try_port(address) for address in sorted(addresses, key=lambda one: (one.port, one.host))]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pillarbox.config import values
+from pillarbox.config.acme_table import AcmeTable
 from pillarbox.config.directories import kinds
 from pillarbox.config.directories.kinds import AnyDirectoryTable
 from pillarbox.config.fields import (
@@ -168,8 +169,11 @@ class SiteTable(Table):
     name: HostName = Field(description="The public name: greeting, Received fields, certificate.")
     submission: list[Listener] = Field([], description="Addresses for STARTTLS, usually port 587." + RESTART)
     submissions: list[Listener] = Field([], description="Addresses for implicit TLS, usually port 465." + RESTART)
-    certificate: FilePath = Field(description="The certificate with its chain, PEM.")
-    key: FilePath = Field(description="The certificate's private key, PEM, not encrypted.")
+    certificate: FilePath = Field(description='The certificate with its chain, PEM; or "acme": see [acme].')
+    key: FilePath | None = Field(
+        None,
+        description='The certificate\'s private key, PEM, not encrypted. With certificate = "acme" there is none.',
+    )
     mechanisms: list[Mechanism] = Field(
         ["PLAIN", "LOGIN"], min_length=1, description="SASL mechanisms offered, inside TLS only but at a legacy site."
     )
@@ -342,6 +346,7 @@ class FileTable(Table):
     guard: GuardTable = GuardTable()
     directory: list[AnyDirectoryTable] = []
     site: list[SiteTable] = []
+    acme: AcmeTable | None = None
     delivery: DeliveryTable = DeliveryTable()
     route: list[RouteTable] = []
 
@@ -357,6 +362,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
     ("directory",): tuple(kinds.TABLES.values()),
     ("site",): (SiteTable,),
     ("site", "legacy"): (LegacyTable,),
+    ("acme",): (AcmeTable,),
     ("delivery",): (DeliveryTable,),
     ("route",): (SmarthostTable, MaildirTable),
     ("route", "auth"): (AuthTable,),

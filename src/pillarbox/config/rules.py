@@ -13,6 +13,7 @@ ERRORS
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 
+from pillarbox.config.acme import check_acme
 from pillarbox.config.cluster import check_cluster
 from pillarbox.config.directories import kinds
 from pillarbox.config.directories.local import LocalTable
@@ -320,6 +321,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _shared_addresses,
     _site_keys,
     _site_times,
+    check_acme,
     check_legacy,
     check_cluster,
     _proxies,

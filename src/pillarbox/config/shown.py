@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pillarbox.config import model
+from pillarbox.config.acme_table import ACME
 from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.reference import keys
 from pillarbox.config.settings import Settings
@@ -37,16 +38,24 @@ def keys_of(settings: Settings) -> Table:
     for table, route in zip(data["route"], settings.delivery.routes, strict=True):
         if isinstance(route, SmarthostRoute):
             table["port"] = route.port
+    _leave_out_what_does_not_hold(data)
+    base = settings.path.absolute().parent
+    for name, table in _tables(data):
+        for key in _paths(name) & table.keys():
+            if (name, key, table[key]) != (("site",), "certificate", ACME):
+                table[key] = str(base / table[key])
+    return data
+
+
+def _leave_out_what_does_not_hold(data: Table) -> None:
+    """Defaults in whose place another key stands."""
+    if "acme" in data and data["acme"]["hook"]:
+        del data["acme"]["listen"]
     for site in data["site"]:
         if "legacy" in site:
             del site["tls_minimum_version"]  # minimum_tls stands for it
         if site["strict_text_lines"]:
             del site["max_text_line"]
-    base = settings.path.absolute().parent
-    for name, table in _tables(data):
-        for key in _paths(name) & table.keys():
-            table[key] = str(base / table[key])
-    return data
 
 
 def as_toml(data: Mapping[str, Any]) -> str:

@@ -43,6 +43,14 @@ class ListenerTls:
 
 def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSLContext:
     """A server's context with one certificate chain (PEM, the server's own first). Raises CertificateError."""
+    context = waiting_context(shared)
+    _load(context, certificate, key)
+    return context
+
+
+def waiting_context(shared: ListenerTls) -> ssl.SSLContext:
+    """A server's context without a certificate: its handshakes fail, but where SNI switches to another one. Raises
+    CertificateError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ciphers = _set_versions(context, shared)
     # Each worker has its own ticket keys, so a resumption would mostly fail; without tickets a session costs less.
@@ -53,6 +61,18 @@ def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSL
             context.set_ciphers(ciphers)
         except ssl.SSLError as error:
             raise CertificateError(f"tls_ciphers: no cipher of {shared.ciphers!r} is known here") from error
+    if shared.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED if shared.client_required else ssl.CERT_OPTIONAL
+        try:
+            context.load_verify_locations(shared.client_ca)
+        except (ssl.SSLError, OSError) as error:
+            raise CertificateError(
+                f"client_ca {shared.client_ca}: not a readable PEM file of CA certificates"
+            ) from error
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     for what, path in (("certificate", certificate), ("key", key)):
         try:
             path.open("rb").close()
@@ -67,15 +87,6 @@ def server_context(certificate: Path, key: Path, shared: ListenerTls) -> ssl.SSL
         raise CertificateError(
             f"certificate {certificate}, key {key}: not a PEM certificate chain and its key"
         ) from error
-    if shared.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED if shared.client_required else ssl.CERT_OPTIONAL
-        try:
-            context.load_verify_locations(shared.client_ca)
-        except (ssl.SSLError, OSError) as error:
-            raise CertificateError(
-                f"client_ca {shared.client_ca}: not a readable PEM file of CA certificates"
-            ) from error
-    return context
 
 
 def _why(error: OSError) -> str:

@@ -88,7 +88,7 @@ class SiteSettings:
     ``disabled_extensions`` are EHLO keywords that are not offered; ``max_hold`` is how long a sender may have a
     message held (FUTURERELEASE). ``legacy``: it is for devices; ``foreign_logins``: keys of the logins that are good
     at legacy sites only, so not here. ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for
-    all.
+    all. ``acme``: ``certificate`` and ``key`` are one file that an authority fills: there may be none yet.
     """
 
     name: str
@@ -125,6 +125,7 @@ class SiteSettings:
     disabled_extensions: tuple[str, ...] = ()
     max_hold: float = 2_592_000.0
     legacy: LegacySettings | None = None
+    acme: bool = False
     foreign_logins: frozenset[str] = frozenset()
 
     def mechanisms_of(self, *, implicit_tls: bool) -> tuple[str, ...]:

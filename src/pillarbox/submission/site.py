@@ -12,7 +12,7 @@ from pillarbox.directory.base import Directory
 from pillarbox.directory.chain import Member, make_chain
 from pillarbox.directory.preparation import login_key
 from pillarbox.guard.base import Guard
-from pillarbox.net.tls import ListenerTls, server_context, switching_context
+from pillarbox.net.tls import CertificateError, ListenerTls, server_context, switching_context, waiting_context
 from pillarbox.smtp.connection import Limits
 from pillarbox.spool.base import Intake
 from pillarbox.submission.settings import Address, ClientCertificates, SiteSettings
@@ -116,4 +116,9 @@ def _context(settings: SiteSettings) -> ssl.SSLContext:
     ca = tls.client_ca if tls.client_certificates is not ClientCertificates.NONE else None
     required = tls.client_certificates is ClientCertificates.REQUIRED
     shared = ListenerTls(tls.minimum_version, tls.ciphers, ca, required)
-    return server_context(settings.certificate, settings.key, shared)
+    try:
+        return server_context(settings.certificate, settings.key, shared)
+    except CertificateError:
+        if not settings.acme:
+            raise
+        return waiting_context(shared)  # none yet, or a damaged one, which is replaced
