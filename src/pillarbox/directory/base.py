@@ -51,6 +51,7 @@ class Identity:
         recipients_per_hour: None: the site's default.
         generation: changes with each change of the account; a session of an older one ends.
         source: the name of the directory that said so.
+        account: the login of the local account that let it in, whose ``generation`` that is; "": none did.
     """
 
     login: str
@@ -60,6 +61,7 @@ class Identity:
     recipients_per_hour: int | None = None
     generation: int = 0
     source: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,29 @@ class PeopleDirectory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class AppPassword:
+    """One more password of somebody, drawn by us (app_passwords.py). ``digest``: of it, hexadecimal SHA-256.
+    ``expires_at``: seconds since the epoch, None: never. ``networks``: from where alone it is good; ``addresses``:
+    what alone it may send as, lower case; empty: no such limit."""
+
+    id: str
+    label: str
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+    networks: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"AppPassword({self.id!r}, {self.label!r})"
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form; ``scram`` a stored
     SCRAM-SHA-256 secret in RFC 5803 form or None; neither is in its repr. ``certificates``: marks of the client
-    certificates that sign in as this account (certificate.py)."""
+    certificates that sign in as this account (certificate.py). ``password_hash`` "": the person is another
+    directory's, and only ``app_passwords`` are kept here."""
 
     login: str
     addresses: tuple[str, ...]
@@ -166,9 +187,15 @@ class Account:
     password_hash: str
     scram: str | None
     certificates: tuple[str, ...] = ()
+    app_passwords: tuple[AppPassword, ...] = ()
 
     def __repr__(self) -> str:
         return f"Account({self.login!r})"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is no account of its own, but holds the app passwords of another directory's person."""
+        return not self.password_hash
 
 
 class AccountExists(Exception):

@@ -132,7 +132,8 @@ class LocalDirectory:
 
     async def knows(self, login: str) -> bool:
         try:
-            return await self._accounts.find(login_key(login)) is not None
+            account = await self._accounts.find(login_key(login))
+            return account is not None and not account.elsewhere
         except ValueError:
             return False
 
@@ -172,7 +173,7 @@ class LocalDirectory:
             return True
         if self._wrong.get(entry, self._clock()):
             return False
-        stored = None if account is None else account.password_hash
+        stored = None if account is None or account.elsewhere else account.password_hash
         right = await self._passwords.verify(stored, password, known_place=known_place)
         (self._right if right else self._wrong).add(entry, True, self._clock())
         return right
@@ -196,7 +197,7 @@ def _generation(account: Account | None) -> int:
 
 
 def _answer(account: Account | None, right: bool) -> Identity | Denied:
-    if account is None:
+    if account is None or account.elsewhere:
         return Denied(Reason.UNKNOWN)
     if not right:
         return Denied(Reason.WRONG, account.login)
@@ -221,4 +222,5 @@ def identity(account: Account) -> Identity:
         may_redirect=account.may_redirect,
         recipients_per_hour=account.recipients_per_hour,
         generation=account.generation,
+        account=account.login,
     )

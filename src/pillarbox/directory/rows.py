@@ -8,10 +8,11 @@ ERRORS
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from pillarbox.directory.base import Account, AccountExists, CertificateTaken, ScramState, UnknownAccount
+from pillarbox.control.frames import from_body
+from pillarbox.directory.base import Account, AccountExists, AppPassword, CertificateTaken, ScramState, UnknownAccount
 from pillarbox.directory.preparation import login_key
 from pillarbox.store.sqlite import Database
 
@@ -57,15 +58,21 @@ MIGRATIONS = (
         password_hash TEXT NOT NULL, scram TEXT
     ) STRICT, WITHOUT ROWID;
     """,
+    # JSON; an account without a password hash is a person's of another directory. app_password_use: on this machine
+    """
+    ALTER TABLE accounts ADD COLUMN app_passwords TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE app_password_use (id TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, address TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    """,
 )
 
 _COLUMNS = (
     "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
-    "password_changed_at, password_hash, scram"
+    "password_changed_at, password_hash, scram, app_passwords"
 )
 _MARKS = "(SELECT json_group_array(mark) FROM certificates WHERE certificates.key = accounts.key)"
 _SELECT = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts"  # noqa: S608  made of constants
-_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
+_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
 
 
 def key_of(login: str) -> str | None:
@@ -168,6 +175,7 @@ def insert(db: Database, key: str, account: Account) -> Account:
         stored.password_changed_at,
         stored.password_hash,
         stored.scram,
+        dump_app_passwords(stored.app_passwords),
     )
     db.execute(_INSERT, values)
     _certify(db, key, stored.certificates)
@@ -188,7 +196,8 @@ def _certify(db: Database, key: str, marks: Sequence[str]) -> None:
 def scram_state(db: Database) -> ScramState:
     """As it is now."""
     rows: Any = db.execute(
-        "SELECT key FROM accounts WHERE scram IS NULL AND NOT disabled LIMIT ?", (MISSING_CEILING + 1,)
+        "SELECT key FROM accounts WHERE scram IS NULL AND NOT disabled AND password_hash <> '' LIMIT ?",
+        (MISSING_CEILING + 1,),
     ).fetchall()
     missing = frozenset(row[0] for row in rows[:MISSING_CEILING])
     key: Any = db.execute("SELECT value FROM keys WHERE name = 'scram'").fetchone()
@@ -196,9 +205,8 @@ def scram_state(db: Database) -> ScramState:
 
 
 def _account(row: Any) -> Account:
-    login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, scram, marks = (
-        row
-    )
+    login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, *rest = row
+    scram, app_passwords, marks = rest
     return Account(
         login=login,
         addresses=tuple(json.loads(addresses)),
@@ -212,4 +220,30 @@ def _account(row: Any) -> Account:
         password_hash=hash_,
         scram=scram,
         certificates=tuple(sorted(json.loads(marks))),
+        app_passwords=load_app_passwords(app_passwords),
     )
+
+
+def dump_app_passwords(app_passwords: Sequence[AppPassword]) -> str:
+    """As JSON."""
+    return json.dumps([asdict(each) for each in app_passwords])
+
+
+def load_app_passwords(text: str) -> tuple[AppPassword, ...]:
+    """From JSON."""
+    return from_body(tuple[AppPassword, ...], json.loads(text))
+
+
+def note_use(db: Database, id_: str, at: float, address: str) -> None:
+    """The last use of an app password."""
+    db.execute("INSERT OR REPLACE INTO app_password_use VALUES (?, ?, ?)", (id_, at, address))
+
+
+def uses(db: Database, ids: Sequence[str]) -> dict[str, tuple[float, str]]:
+    """When and from where they were used last."""
+    found: dict[str, tuple[float, str]] = {}
+    for id_ in ids:
+        row: Any = db.execute("SELECT at, address FROM app_password_use WHERE id = ?", (id_,)).fetchone()
+        if row is not None:
+            found[id_] = (row[0], row[1])
+    return found

@@ -86,6 +86,7 @@ MIGRATIONS = (
         FOR EACH ROW EXECUTE FUNCTION mark_generations()
         """,
     ),
+    ("ALTER TABLE account ADD app_passwords text NOT NULL DEFAULT '[]'",),  # JSON, as in a machine's own file
 )
 """See store.migrations."""
 

@@ -85,7 +85,7 @@ class Submission:
 
     def _check_generation(self, session: Session, key: str) -> None:
         identity = session.identity
-        if identity is not None and identity.login.casefold() == key:
+        if identity is not None and identity.account.casefold() == key:
             session.account_changed = identity.generation < self._generations[key]
 
     def sessions(self) -> list[dict[str, object]]:
@@ -167,7 +167,7 @@ class Submission:
     def _signed_in(self, session: Session) -> None:
         self._admission.signed_in(session)
         # The account may have changed between the directory's look-up and this moment.
-        if session.identity is not None and (key := session.identity.login.casefold()) in self._generations:
+        if session.identity is not None and (key := session.identity.account.casefold()) in self._generations:
             self._check_generation(session, key)
 
     def _ended(self, session: Session, peer: str) -> None:
