@@ -1,9 +1,11 @@
 """OAUTHBEARER (RFC 7628): both roles."""
 
+import json
+
 import pytest
 
-from pillarbox.sasl import Challenge, ExchangeError, Failure, Success, TokenCredentials
-from pillarbox.sasl.oauthbearer import REFUSAL, OauthbearerClient, OauthbearerServer
+from pillarbox.sasl import Challenge, ExchangeError, Failure, Success, TokenCredentials, TokenHint
+from pillarbox.sasl.oauthbearer import OauthbearerClient, OauthbearerServer, refusal
 from pillarbox.sasl.plain import MAX_NAME
 from pillarbox.sasl.xoauth2 import MAX_TOKEN
 
@@ -17,7 +19,7 @@ def test_the_example_of_the_rfc_is_read() -> None:
     server = OauthbearerServer()
     assert server.step(None) == Challenge(b"")
     assert server.step(EXAMPLE) == Success(
-        TokenCredentials("user@example.com", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="), REFUSAL
+        TokenCredentials("user@example.com", "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="), refusal
     )
 
 
@@ -31,7 +33,7 @@ def test_the_example_of_the_rfc_is_read() -> None:
     ],
 )
 def test_the_name_is_optional_and_unescaped(message: bytes, login: str) -> None:
-    assert OauthbearerServer().step(message) == Success(TokenCredentials(login, "t"), REFUSAL)
+    assert OauthbearerServer().step(message) == Success(TokenCredentials(login, "t"), refusal)
 
 
 def test_a_token_as_long_as_it_may_be_is_read() -> None:
@@ -57,7 +59,7 @@ def test_a_token_as_long_as_it_may_be_is_read() -> None:
 )
 def test_anything_else_is_a_failure(message: bytes) -> None:
     step = OauthbearerServer().step(message)
-    assert isinstance(step, Failure) and step.refusal == b""
+    assert isinstance(step, Failure) and step.refusal is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_anything_else_is_a_failure(message: bytes) -> None:
 )
 def test_a_message_without_a_token_is_a_failure_that_has_its_error_document(message: bytes) -> None:
     step = OauthbearerServer().step(message)
-    assert isinstance(step, Failure) and step.refusal == REFUSAL
+    assert isinstance(step, Failure) and step.refusal == refusal
 
 
 def test_the_client_says_what_the_server_reads() -> None:
@@ -81,16 +83,16 @@ def test_the_client_says_what_the_server_reads() -> None:
     assert client.name == "OAUTHBEARER"
     assert client.complete  # the server has nothing to prove
     assert OauthbearerServer().step(client.initial_response()) == Success(
-        TokenCredentials("a,b=c@example.org", "to.ken"), REFUSAL
+        TokenCredentials("a,b=c@example.org", "to.ken"), refusal
     )
     assert "to.ken" not in repr(client)
 
 
 def test_the_error_document_gets_the_dummy_response_and_then_nothing_may_follow() -> None:
     client = OauthbearerClient("u", "t")
-    assert client.step(REFUSAL) == b"\x01"
+    assert client.step(refusal(TokenHint())) == b"\x01"
     with pytest.raises(ExchangeError):
-        client.step(REFUSAL)
+        client.step(refusal(TokenHint()))
 
 
 def test_an_empty_challenge_is_answered_with_the_message_once() -> None:
@@ -104,3 +106,14 @@ def test_an_empty_challenge_is_answered_with_the_message_once() -> None:
 def test_the_client_refuses_what_could_add_a_pair(user: str, token: str) -> None:
     with pytest.raises(ValueError, match=r"^OAUTHBEARER needs a user and a bearer token$"):
         OauthbearerClient(user, token)
+
+
+def test_the_error_document_tells_the_client_where_to_authorise_and_for_what() -> None:
+    hint = TokenHint("smtp offline_access", "https://id.example.org/.well-known/openid-configuration")
+    assert refusal(TokenHint()) == b'{"status":"invalid_token"}'
+    assert json.loads(refusal(hint)) == {
+        "status": "invalid_token",
+        "scope": hint.scope,
+        "openid-configuration": hint.configuration,
+    }
+    assert refusal(TokenHint('"\r\n\x01é')).isascii()

@@ -2,16 +2,16 @@
 
 import pytest
 
-from pillarbox.sasl import Challenge, Failure, Success, TokenCredentials
+from pillarbox.sasl import Challenge, Failure, Success, TokenCredentials, TokenHint
 from pillarbox.sasl.plain import MAX_NAME
-from pillarbox.sasl.xoauth2 import MAX_TOKEN, REFUSAL, Xoauth2Client, Xoauth2Server
+from pillarbox.sasl.xoauth2 import MAX_TOKEN, Xoauth2Client, Xoauth2Server, refusal
 
 
 def test_user_and_token_are_read_and_a_refusal_has_its_document() -> None:
     server = Xoauth2Server()
     assert server.step(None) == Challenge(b"")
     assert server.step(Xoauth2Client("jörg@example.org", "a.b-c==").initial_response()) == Success(
-        TokenCredentials("jörg@example.org", "a.b-c=="), REFUSAL
+        TokenCredentials("jörg@example.org", "a.b-c=="), refusal
     )
 
 
@@ -38,9 +38,14 @@ def test_anything_else_is_a_failure(response: bytes) -> None:
 def test_what_is_as_long_as_it_may_be_is_read() -> None:
     user, token = "u" * MAX_NAME, "t" * MAX_TOKEN
     response = f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
-    assert Xoauth2Server().step(response) == Success(TokenCredentials(user, token), REFUSAL)
+    assert Xoauth2Server().step(response) == Success(TokenCredentials(user, token), refusal)
 
 
 def test_credentials_show_neither_login_nor_token() -> None:
     assert "topsecret" not in repr(Success(TokenCredentials("tim", "topsecret")))
     assert "tim" not in repr(Success(TokenCredentials("tim", "topsecret")))
+
+
+def test_the_error_document_names_the_scope() -> None:
+    assert refusal(TokenHint()) == b'{"status":"401","schemes":"bearer","scope":""}'
+    assert b'"scope":"smtp send"' in refusal(TokenHint("smtp send", "https://id.example.org/"))

@@ -10,9 +10,9 @@ ERRORS
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials, TokenHint
 
 
 class Unavailable(Exception):
@@ -114,6 +114,25 @@ class TokenDirectory(Protocol):
     async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
         """Whose token is this. A login beside it must be the token's. Raises Unavailable."""
         ...
+
+
+@runtime_checkable
+class HintsAtTokens(Protocol):
+    """The ability to say which tokens would count."""
+
+    @property
+    def token_hint(self) -> TokenHint:
+        """What a client that was refused may be told. No I/O."""
+        ...
+
+
+@runtime_checkable
+class WithoutPasswords(Protocol):
+    """The mark of a directory that nobody signs in at with a password: it takes no part where one is checked, and
+    SCRAM does not depend on it."""
+
+    @property
+    def without_passwords(self) -> Literal[True]: ...
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ from pillarbox.directory.base import (
     CertificateDirectory,
     Denied,
     Directory,
+    HintsAtTokens,
     Identity,
     KnowsLogins,
     PeopleDirectory,
@@ -33,9 +34,10 @@ from pillarbox.directory.base import (
     ScramDirectory,
     TokenDirectory,
     Unavailable,
+    WithoutPasswords,
 )
 from pillarbox.directory.preparation import login_key
-from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials, TokenHint
 
 
 class Member(NamedTuple):
@@ -69,6 +71,7 @@ class Chain:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = tuple(members)
+        self._with_passwords = tuple(each for each in members if not isinstance(each.directory, WithoutPasswords))
 
     # -- passwords
 
@@ -82,7 +85,7 @@ class Chain:
                 if not _unknown(answer):
                     return answer
         asked.raise_for_unavailable()
-        first = next((member for member in self._members if _knows_without_asking(member.directory)), None)
+        first = next((member for member in self._with_passwords if _knows_without_asking(member.directory)), None)
         if first is not None:  # the hash that a person of its own would have cost
             await first.directory.verify(credentials, known_place=known_place)
         return Denied(Reason.UNKNOWN)
@@ -100,14 +103,14 @@ class Chain:
         return Denied(Reason.UNKNOWN)
 
     def _asked_for(self, login: str) -> list[Member]:
-        return [member for member in self._members if matches(login, member.names)]
+        return [member for member in self._with_passwords if matches(login, member.names)]
 
-    # -- SCRAM: announced before anybody is named, so all must have it
+    # -- SCRAM: announced before anybody is named, so all with passwords must have it
 
     def offers_scram(self, counts: Callable[[str], bool]) -> bool:
-        return all(
+        return bool(self._with_passwords) and all(
             isinstance(each.directory, ScramDirectory) and each.directory.offers_scram(counts)
-            for each in self._members
+            for each in self._with_passwords
         )
 
     async def scram_secret(self, authcid: str) -> ScramSecret:
@@ -118,14 +121,13 @@ class Chain:
 
     async def _scram_member(self, authcid: str) -> ScramDirectory:
         """The one that knows the person, or the first: its secrets for names that nobody has are as good as any."""
-        able = [member.directory for member in self._asked_for(authcid)] or [self._members[0].directory]
+        able = [member.directory for member in self._asked_for(authcid) or self._with_passwords[:1]]
         for directory in able:
             if isinstance(directory, ScramDirectory) and not await _is_unknown(directory, authcid):
                 return directory
-        first = able[0]
-        if not isinstance(first, ScramDirectory):
+        if not able or not isinstance(able[0], ScramDirectory):
             raise Unavailable("SCRAM at a directory without secrets")
-        return first
+        return able[0]
 
     # -- tokens and certificates: whoever knows it decides
 
@@ -135,6 +137,12 @@ class Chain:
         return any(
             isinstance(each.directory, TokenDirectory) and each.directory.offers_tokens for each in self._members
         )
+
+    @property
+    def token_hint(self) -> TokenHint:
+        """That of the first member that has one."""
+        hints = (each.directory.token_hint for each in self._members if isinstance(each.directory, HintsAtTokens))
+        return next(hints, TokenHint())
 
     async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
         return await self._first_to_know(

@@ -24,6 +24,7 @@ from pillarbox.sasl.mechanism import (
     Step,
     Success,
     TokenCredentials,
+    TokenHint,
 )
 from pillarbox.sasl.registry import CLIENT_MECHANISMS, SERVER_MECHANISMS, client_mechanism
 
@@ -46,5 +47,6 @@ __all__ = [
     "Step",
     "Success",
     "TokenCredentials",
+    "TokenHint",
     "client_mechanism",
 ]

@@ -6,8 +6,8 @@ mechanism turns credentials into responses.
     step = mechanism.step(initial_response_or_None)
     Challenge     say it, and step() with the response
     SecretWanted  fetch the secret of that name, then go on with its proceed(secret, nonce)
-    Success       the claim; a directory decides. With ``refusal``: should it say no, that challenge is said and its
-                  response awaited before the 535
+    Success       the claim; a directory decides. With ``refusal``: should it say no, the challenge that this makes is
+                  said and its response awaited before the 535
     Disproved     the proof does not fit the secret
     Failure       not what the mechanism's exchange looks like
 
@@ -87,14 +87,27 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenHint:
+    """What a client needs to know to get a token that counts: ``scope`` (separated by spaces) and ``configuration``,
+    the URL of the provider's OpenID configuration. "": not said."""
+
+    scope: str = ""
+    configuration: str = ""
+
+
+Refusal = Callable[[TokenHint], bytes]
+"""Makes a mechanism's error document."""
+
+
+@dataclass(frozen=True, slots=True)
 class Success:
     """The exchange is complete and yields credentials; nobody has checked them yet.
 
-    ``refusal``: the challenge that tells the client of a no before the reply does (RFC 7628 3.2.3); b"": none.
+    ``refusal`` makes the challenge that tells the client of a no before the reply does (RFC 7628 3.2.3); None: none.
     """
 
     credentials: Claim
-    refusal: bytes = b""
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,7 +132,7 @@ class Failure:
     ``refusal`` as in Success."""
 
     reason: str
-    refusal: bytes = b""
+    refusal: Refusal | None = None
 
 
 Step = Challenge | SecretWanted | Success | Disproved | Failure

@@ -11,9 +11,10 @@ ERRORS
 Imports nothing but the room's own values.
 """
 
+import json
 import re
 
-from pillarbox.sasl.mechanism import Challenge, ExchangeError, Failure, Success, TokenCredentials
+from pillarbox.sasl.mechanism import Challenge, ExchangeError, Failure, Success, TokenCredentials, TokenHint
 from pillarbox.sasl.scram import saslname
 from pillarbox.sasl.xoauth2 import MAX_TOKEN, TOKEN
 
@@ -25,7 +26,11 @@ _MESSAGE = re.compile(
 )
 _AUTH = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +(%s)" % TOKEN.encode())
 
-REFUSAL = b'{"status":"invalid_token"}'
+
+def refusal(hint: TokenHint) -> bytes:
+    """The error document (RFC 7628 3.2.2): the same for every cause."""
+    document = {"status": "invalid_token", "scope": hint.scope, "openid-configuration": hint.configuration}
+    return json.dumps({key: value for key, value in document.items() if value}, separators=(",", ":")).encode()
 
 
 class OauthbearerServer:
@@ -44,11 +49,11 @@ class OauthbearerServer:
         auth = _AUTH.fullmatch(said[0]) if len(said) == 1 else None
         if auth is None or len(auth[1]) > MAX_TOKEN:
             # without a token a client asks what there is to know (RFC 7628 4.3)
-            return Failure("OAUTHBEARER: not exactly one bearer token", REFUSAL)
+            return Failure("OAUTHBEARER: not exactly one bearer token", refusal)
         login = "" if found[1] is None else saslname(found[1])
         if login is None:
             return Failure("OAUTHBEARER: the name is empty, too long or not UTF-8")
-        return Success(TokenCredentials(login, auth[1].decode()), REFUSAL)
+        return Success(TokenCredentials(login, auth[1].decode()), refusal)
 
 
 class OauthbearerClient:

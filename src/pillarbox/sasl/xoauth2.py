@@ -10,9 +10,10 @@ ERRORS
 Imports nothing but the room's own values.
 """
 
+import json
 import re
 
-from pillarbox.sasl.mechanism import Challenge, ExchangeError, Failure, Success, TokenCredentials
+from pillarbox.sasl.mechanism import Challenge, ExchangeError, Failure, Success, TokenCredentials, TokenHint
 from pillarbox.sasl.plain import MAX_NAME
 
 TOKEN = r"[A-Za-z0-9\-._~+/]+=*"  # noqa: S105  an alphabet (RFC 6750 2.1), no secret
@@ -23,7 +24,11 @@ _USER = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _TOKEN = re.compile(TOKEN)
 _RESPONSE = re.compile(rb"user=([^\x00-\x1f\x7f]+)\x01auth=[Bb]earer (%s)\x01\x01" % TOKEN.encode())
 
-REFUSAL = b'{"status":"401","schemes":"bearer","scope":""}'
+
+def refusal(hint: TokenHint) -> bytes:
+    """The error document, as Google and Microsoft have it: the same for every cause."""
+    document = {"status": "401", "schemes": "bearer", "scope": hint.scope}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Xoauth2Server:
@@ -39,7 +44,7 @@ class Xoauth2Server:
         if found is None or len(found[1]) > MAX_NAME or len(found[2]) > MAX_TOKEN:
             return Failure("XOAUTH2: not a user and a bearer token")
         try:
-            return Success(TokenCredentials(found[1].decode(), found[2].decode()), REFUSAL)
+            return Success(TokenCredentials(found[1].decode(), found[2].decode()), refusal)
         except UnicodeDecodeError:
             return Failure("XOAUTH2: the user name is not UTF-8")
 

@@ -4,7 +4,8 @@
 
 The guard is asked before anything is hashed. Every failure, whatever its cause, is answered with one text at a
 fixed time after the client's last word, plus the guard's delay; how many may wait so is bounded. A mechanism of
-tokens tells its client of the refusal in a challenge first, at that same time (RFC 7628 3.2.3).
+tokens tells its client of the refusal in a challenge first, at that same time, with what the directory says of tokens
+that would count (RFC 7628 3.2.2).
 
 In SCRAM the guard is asked as soon as there is a name, and the challenge with the salt leaves at a fixed time after
 the name came, whether somebody has that name or not. A wrong password cannot be recognised there when it comes
@@ -32,6 +33,7 @@ from typing import Any
 from pillarbox.directory.base import (
     CertificateDirectory,
     Denied,
+    HintsAtTokens,
     Identity,
     Reason,
     ScramDirectory,
@@ -48,9 +50,11 @@ from pillarbox.sasl.mechanism import (
     Failure,
     PasswordCredentials,
     ProvenCredentials,
+    Refusal,
     SecretWanted,
     Success,
     TokenCredentials,
+    TokenHint,
 )
 from pillarbox.sasl.mechanism import Challenge as SaslChallenge
 from pillarbox.sasl.registry import SERVER_MECHANISMS
@@ -126,7 +130,7 @@ class _Exchange:
     async def run(self, initial_response: bytes | None) -> Identity:
         """See authenticate."""
         step = await self._converse(initial_response)
-        refusal = b""
+        refusal: Refusal | None = None
         match step:
             case Failure():
                 await self._fail("", f"malformed: {step.reason}")
@@ -142,8 +146,8 @@ class _Exchange:
                 login = _login(step.credentials) or answer.login or ""
                 await self._fail(login, answer.reason.name.lower(), answer.details)
                 refusal = step.refusal
-        if refusal:
-            await self._ask(SaslChallenge(refusal))  # whatever the client says to it
+        if refusal is not None:
+            await self._ask(SaslChallenge(refusal(self._hint())))  # whatever the client says to it
         raise Refused(replies.SIGN_IN_FAILED, "sign-in failed")
 
     async def _converse(self, initial_response: bytes | None) -> Success | Disproved | Failure:
@@ -227,6 +231,11 @@ class _Exchange:
             case CertificateClaim(authzid) if isinstance(directory, CertificateDirectory) and certificate is not None:
                 return await directory.verify_certificate(certificate, authzid)
         return Denied(Reason.WRONG)
+
+    def _hint(self) -> TokenHint:
+        """What the client is told of tokens that would count."""
+        directory = self._asker.site.directory
+        return directory.token_hint if isinstance(directory, HintsAtTokens) else TokenHint()
 
     def _secret(self, credentials: Claim) -> str:
         """What the guard tells one attempt from another by."""
