@@ -22,6 +22,8 @@ from tests.cluster.load import SENDER, Lost, open_session, sign_in
 
 EACH = 0.25
 """Seconds between two questions."""
+TURN = 400
+"""Questions of one session: who says 1,000 commands without a message is told to go."""
 ANEW = 1.0
 """Seconds between two sign-ins."""
 
@@ -88,11 +90,15 @@ class Probes:
             await asyncio.sleep(ANEW)
 
     async def _ask(self, host: str, port: int) -> None:
-        session = None
+        session, asked = None, 0
         while True:
             try:
+                if session is not None and asked >= TURN:
+                    session.close()
+                    session = None
                 if session is None:
-                    session = await open_session(host, port, self.context, self.response)
+                    session, asked = await open_session(host, port, self.context, self.response), 0
+                asked += 1
                 began = time.monotonic()
                 reply = await session.say(f"MAIL FROM:<{SENDER}>".encode())
                 if reply.startswith("250"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.cli.conftest import PROGRAM
 from tests.cli.test_spool_migrate import arrived, committed, deliver
 from tests.support.cell import Cell, running_cell
@@ -75,13 +76,22 @@ path = "mail"
     return path
 
 
-def of_cells(**dsns: str) -> str:
-    cells = "".join(f'[[spool.cell]]\nname = "{name}"\ndsn = "{dsn}"\n' for name, dsn in dsns.items())
-    return f'[spool]\nkind = "cluster"\n{cells}'
+def of_cells(folder: Path, **dsns: str) -> str:
+    """The table of the spool; passwords in files."""
+    lines = ['[spool]\nkind = "cluster"']
+    for name, dsn in dsns.items():
+        parts = conninfo_to_dict(dsn)
+        secret = folder / f"pg-{name}"
+        secret.touch(mode=0o600)
+        secret.write_text(f"{parts.pop('password')}\n")
+        way = make_conninfo("", **parts)
+        lines.append(f'[[spool.cell]]\nname = "{name}"\ndsn = "{way}"\npassword_file = "{secret}"')
+    return "\n".join(lines)
 
 
 def interrupted(cell: Cell, command: list[str | Path], there: str) -> None:
-    """Runs it and kills the primary in the middle: it goes on by itself, or says that it shall be repeated."""
+    """Runs it and kills the primary in the middle: it goes on by itself and is through, or it says that it shall be
+    repeated. Which of the two depends on what it was doing just then."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(f"{MOVED} messages are there", lambda: arrived(None, there) >= MOVED or process.poll(), 60.0)
         assert process.poll() is None, process.communicate()
@@ -89,11 +99,13 @@ def interrupted(cell: Cell, command: list[str | Path], there: str) -> None:
         _, said = process.communicate(timeout=150)
     print(f"exit code {process.returncode}: {said.strip()}")
     assert "Traceback" not in said
+    cell.wait_for_primary(other_than=killed)
     if process.returncode:
         assert process.returncode == 1
         assert REPEAT in said
-        cell.wait_for_primary(other_than=killed)
         assert MOVED <= arrived(None, there) < MESSAGES
+    else:
+        assert arrived(None, there) == MESSAGES
     killed.start()
 
 
@@ -123,7 +135,7 @@ def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
     there = database(whole, "fromfiles")
     directory = tmp_path / "site" / "data" / "spool"
     site = configuration(tmp_path / "site", authority, "[spool]\nmin_free = 0\n")
-    cluster = configuration(tmp_path / "cluster", authority, of_cells(a=there))
+    cluster = configuration(tmp_path / "cluster", authority, of_cells(tmp_path, a=there))
     directory.parent.mkdir()
     sent = committed(directory, "", MESSAGES)
     command: list[str | Path] = [PROGRAM, "spool", "migrate", "--to", cluster, "-c", site]
@@ -131,7 +143,7 @@ def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
     delivered: Counter[str] = Counter()
     deliver(directory, "", 100, delivered)  # both are started before it is repeated
     deliver(None, there, 100, delivered)
-    assert delivered.total() == 200
+    assert delivered.total() >= 100
     repeated(command)
     delivered += delivered_everywhere((directory, ""), (None, there))
     assert delivered == Counter(dict.fromkeys(sent, 1))
@@ -139,7 +151,7 @@ def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
 
 def test_from_cell_to_cell_while_the_primary_of_both_dies(whole: Cell, tmp_path: Path, authority: Authority) -> None:
     source, there = database(whole, "source"), database(whole, "destination")
-    cluster = configuration(tmp_path / "cluster", authority, of_cells(a=source, b=there))
+    cluster = configuration(tmp_path / "cluster", authority, of_cells(tmp_path, a=source, b=there))
     sent = committed(None, source, MESSAGES)
     cells = ["--from-cell", "a", "--to-cell", "b"]
     interrupted(whole, [PROGRAM, "spool", "migrate", *cells, "-c", cluster], there)
