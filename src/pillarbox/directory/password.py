@@ -1,4 +1,4 @@
-"""Password hashes: Argon2id, in threads of their own, strangers apart. The only importer of argon2 in this room.
+"""Password hashes: Argon2id, in threads of their own, strangers apart.
 
     passwords = Passwords(settings)
     stored = await passwords.hash("correct horse")
@@ -9,8 +9,9 @@ worker, so an attack costs one core at most and never delays a known place. The 
 
 Passwords come prepared (preparation.py). An empty one is never right and never hashed.
 
-A stored hash whose parameters are not today's still verifies (it carries its own). It is not renewed at sign-in: a
-submission worker may read accounts, never write them. It is renewed with the next change of the password.
+A stored hash whose parameters are not today's still verifies (it carries its own). It is renewed with the next change
+of the password. One of another scheme (schemes/), which an import brought, is renewed at the first sign-in that it
+verifies: by the spool process, since a submission worker may read accounts, never write them.
 
 STANDARDS
     RFC 9106 (Argon2). The default of 19 MiB, 2 passes, 1 lane is OWASP's.
@@ -29,10 +30,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import argon2
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
-
 from pillarbox.directory.base import Unavailable
+from pillarbox.directory.schemes.argon import is_current, make_hasher, verify_argon2
+from pillarbox.directory.schemes.stored import BadStored, read_stored
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.telemetry.counters import counter
 
@@ -85,12 +85,8 @@ class Passwords:
     """See the module's text. ``verify`` replaces Argon2's verification in tests."""
 
     def __init__(self, settings: LocalSettings, verify: Verify | None = None) -> None:
-        self._hasher = argon2.PasswordHasher(
-            time_cost=settings.argon2_time,
-            memory_cost=settings.argon2_memory,
-            parallelism=settings.argon2_parallelism,
-        )
-        self._verify = verify or self._verify_argon2
+        self._hasher = make_hasher(settings)
+        self._verify = verify or _verify
         self._known = _Line("password-known", KNOWN_THREADS, KNOWN_CEILING)
         self._strangers = _Line("password-stranger", 1, STRANGERS_CEILING, gives_way=True)
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="password-hash")
@@ -111,10 +107,7 @@ class Passwords:
 
     def is_current(self, stored: str) -> bool:
         """Whether the hash has today's parameters."""
-        try:
-            return not self._hasher.check_needs_rehash(stored)
-        except InvalidHashError:
-            return False
+        return is_current(self._hasher, stored)
 
     def close(self) -> None:
         """Stops the threads; what is waiting is dropped."""
@@ -122,13 +115,17 @@ class Passwords:
         self._strangers.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
 
-    def _verify_argon2(self, stored: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(stored, password)
-        except VerifyMismatchError:
-            return False
-        except (VerificationError, InvalidHashError) as error:
-            raise Unavailable(f"the stored hash cannot be read: {error}") from error
+
+def is_foreign(stored: str) -> bool:
+    """Whether the hash is of a scheme that Pillarbox does not make."""
+    return not stored.startswith("$argon2id$")
+
+
+def _verify(stored: str, password: str) -> bool:
+    try:
+        return read_stored(stored).verify(password) if is_foreign(stored) else verify_argon2(stored, password)
+    except BadStored as error:
+        raise Unavailable(str(error)) from error
 
 
 def _hash_of_nobody(settings: LocalSettings) -> str:
