@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -333,6 +334,34 @@ async def test_a_server_that_is_not_there_is_said_with_its_name_and_without_the_
     await store.close()
     with pytest.raises(Closed):
         await store.read(("SELECT 1", ()))
+
+
+@pytest.mark.parametrize("deadline", [0.2, 20.0], ids=["ours", "the driver's"])
+async def test_a_connection_that_is_half_made_at_a_deadline_is_closed_at_once(deadline: float) -> None:
+    """Not when the garbage is collected: its server has a process for it."""
+    closed = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+        closed.set()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = Store(f"host=127.0.0.1 port={port} dbname=mail sslmode=disable connect_timeout=2")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(Unreachable):
+            await store.read(("SELECT 1", ()), deadline=deadline)
+        async with asyncio.timeout(20):
+            await closed.wait()
+    finally:
+        gc.enable()
+    await store.close()
+    server.close()
+    await server.wait_closed()
 
 
 def test_what_is_no_dsn_is_said() -> None:

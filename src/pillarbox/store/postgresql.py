@@ -33,6 +33,7 @@ import os
 import re
 import select
 import socket
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -373,8 +374,12 @@ async def _connect(dsn: str, name: str, target: str) -> _Connection:
             # a primary that lost its standbys takes connections, too: in the DSN's order it could be chosen for ever
             parameters.setdefault("load_balance_hosts", "random")
         connection = await _Connection.connect(**parameters, autocommit=True)
-    except (psycopg.Error, OSError) as error:
-        raise Unreachable(f"{where}: {_first_line(error)}") from error
+    except BaseException as error:
+        # The driver's frames hold what is half made, and each other: it would be open until they are collected.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, psycopg.Error | OSError):
+            raise Unreachable(f"{where}: {_first_line(error)}") from error
+        raise
     version = connection.info.server_version
     try:
         if version < OLDEST_SERVER:
