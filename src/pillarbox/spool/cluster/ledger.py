@@ -22,7 +22,7 @@ from pillarbox.spool.cluster.settling import add_messages
 from pillarbox.spool.meaning import PAGE, Change
 from pillarbox.spool.operated import WholeVerbs
 from pillarbox.spool.schema import GONE
-from pillarbox.store.postgresql import Transaction
+from pillarbox.store.postgresql import Statement, Transaction
 
 FOUND = 4 * PAGE
 """Messages that one search of a verb looks for: it may have to read the whole queue, however few there are."""
@@ -87,12 +87,13 @@ class ClusterLedger(WholeVerbs):
         for start in range(0, len(names), PAGE):
             page = names[start : start + PAGE]
 
-            async def work(transaction: Transaction, page: Sequence[str] = page) -> set[str]:
+            async def work(transaction: Transaction, page: Sequence[str] = page) -> Statement:
                 transaction.add(*BY_INDEX)
                 transaction.add(UNLENT)
-                return {queue_id for (queue_id,) in await transaction.fetch(*verbs.change(verb, which, page, now))}
+                return transaction.add(*verbs.change(verb, which, page, now))
 
-            changed += sorted(await self._cell.change(work))
+            done = await self._cell.change(work)
+            changed += sorted({queue_id for (queue_id,) in done.rows})
         return changed, names[-1] if len(names) == FOUND else None
 
     async def expunge(self, queue_id: str, bounces: tuple[NewMessage, ...] = ()) -> None:
