@@ -75,7 +75,19 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         raise Exit(1)
 
 
-_COLUMNS = ("role", "worker", "pid", "since", "ready", "restarts", "promise", "guard", "users")
+_COLUMNS = (
+    "role",
+    "worker",
+    "pid",
+    "since",
+    "ready",
+    "restarts",
+    "promise",
+    "guard",
+    "users",
+    "certificates",
+    "acme",
+)
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -90,6 +102,7 @@ def _show(found: dict[str, Any]) -> None:
         say(f"guard          {alone}")
     for trouble in (process["users"] for process in found["processes"] if process.get("users")):
         say(f"users          {trouble}")
+    _show_certificates(found["processes"])
     _show_queue(found.get("queue"))
     say("")
     rows = []
@@ -110,6 +123,20 @@ def _show(found: dict[str, Any]) -> None:
         )
     say_table(("ROLE", "WORKER", "PID", "SINCE", "STATE", "RESTARTS", ""), rows)
     sys.stdout.flush()
+
+
+def _show_certificates(processes: list[dict[str, Any]]) -> None:
+    """One line for each site: until when its certificate is good, what is doubtful, what hinders a new one."""
+    acme: dict[str, Any] = next((process["acme"] for process in processes if process.get("acme")), {})
+    for site, shown in next((p["certificates"] for p in processes if p.get("certificates")), {}).items():
+        until = "none yet" if shown["until"] is None else f"until {moment_text(shown['until'])}"
+        say(f"certificate    {site}: {until}")
+        for doubt in shown["doubts"]:
+            say(f"               {doubt}")
+        hindered = acme.get(site, {})
+        if hindered.get("reason"):
+            say(f"               {hindered['reason']}")
+            say(f"               -> {hindered['advice']}; next try {moment_text(hindered['next_try'])}")
 
 
 def _show_queue(queue: dict[str, Any] | None) -> None:

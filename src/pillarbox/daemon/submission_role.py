@@ -13,18 +13,18 @@ import time
 from typing import Any
 
 from pillarbox.config import Settings
-from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.control.channel import Handler
 from pillarbox.control.link import Link
 from pillarbox.daemon import loop, notify, paths, sockets, spools
 from pillarbox.daemon.directories import Directories
+from pillarbox.daemon.expiry import CertificateWatch
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.daemon.sockets import Sockets
 from pillarbox.directory.base import Unusable
 from pillarbox.directory.budget import RemoteBudget
+from pillarbox.directory.chain import Member
 from pillarbox.directory.remote import RemoteAccounts
-from pillarbox.doctor.report import Severity
 from pillarbox.guard.remote import RemoteGuard
 from pillarbox.net.tls import CertificateError
 from pillarbox.submission.listener import Submission
@@ -52,7 +52,6 @@ class SubmissionRole:
     def __init__(self, settings: Settings, worker: int) -> None:
         handlers: dict[str, Handler] = {}
         self._settings = settings
-        self._first = worker == 0
         self._sockets: Sockets = {}
         self._drained = asyncio.Event()
         self._link = Link(paths.spool_socket(settings.server.run_directory, "submission"), handlers, name="spool")
@@ -65,8 +64,12 @@ class SubmissionRole:
         services = Services(self._intake, self._guard, time.time, os.urandom)
         self._submission = Submission(services, ceiling=most_sessions(loop.raise_file_limit()))
         self._accounts.on_change(self._submission.account_changed)
+        self._watch = CertificateWatch(first=worker == 0, renewed=self._take_renewed)
+        self._members: dict[str, Member] = {}
+        self._not_loaded = ""
 
     async def start(self) -> None:
+        stamps = self._watch.stamps(self._settings)
         try:
             prepared = self._directories.prepare(self._settings)
             self._submission.apply(make_plans(self._settings.sites, prepared.members))
@@ -74,16 +77,22 @@ class SubmissionRole:
         except (CertificateError, ValueError) as error:
             raise CannotStart(str(error)) from None
         self._directories.apply(prepared)
-        self._warn_of_certificates(self._settings)
+        self._members = prepared.members
+        self._watch.look(self._settings, stamps)
         await self._link.start(FIRST_CONNECTION)
         await self._intake.start()
         for address, listening in self._sockets.items():
             await self._submission.listen(address, listening)
 
     async def run(self) -> None:
-        await self._drained.wait()
+        watching = asyncio.create_task(self._watch.run())
+        try:
+            await self._drained.wait()
+        finally:
+            watching.cancel()
 
     async def prepare(self, settings: Settings) -> Commit:
+        stamps = self._watch.stamps(settings)
         try:
             prepared = self._directories.prepare(settings)
             plans = await asyncio.to_thread(make_plans, settings.sites, prepared.members)
@@ -95,17 +104,27 @@ class SubmissionRole:
             self._submission.apply(plans)
             await self._submission.refresh()
             self._directories.apply(prepared)
-            self._settings = settings
-            self._warn_of_certificates(settings)
+            self._settings, self._members = settings, prepared.members
+            self._watch.look(settings, stamps)
 
         return commit
 
-    def _warn_of_certificates(self, settings: Settings) -> None:
-        """What clients will trip over, though we can serve: an expired certificate, one for another name."""
-        for site in settings.sites if self._first else ():
-            for finding in examine_pair(site.name, site.certificate, site.key, now_utc(), site.name):
-                if finding.severity in (Severity.WARNING, Severity.ERROR):
-                    log.warning("certificate.doubtful", site=site.name, reason=finding.message, advice=finding.advice)
+    async def _take_renewed(self) -> None:
+        """An authority's certificate is new: new sessions get it, open ones keep what they began with."""
+        settings, stamps = self._settings, self._watch.stamps(self._settings)
+        try:
+            plans = await asyncio.to_thread(make_plans, settings.sites, self._members)
+        except CertificateError as error:  # of another site, which was changed and not reloaded
+            if str(error) != self._not_loaded:  # it is tried again in a moment
+                self._not_loaded = str(error)
+                log.warning("certificate.not_loaded", reason=str(error))
+            return
+        if settings is not self._settings:  # a reload came in between, and has read it
+            return
+        self._submission.apply(plans)
+        await self._submission.refresh()
+        self._watch.look(settings, stamps)
+        log.info("certificate.loaded", sites=[site.name for site in settings.sites if site.acme])
 
     async def drain(self, seconds: float) -> None:
         await self._submission.drain(seconds)
@@ -120,7 +139,11 @@ class SubmissionRole:
         sockets.close((self._sockets,))
 
     def status(self) -> dict[str, Any]:
-        return {"sessions": len(self._submission.sessions()), "spool": spools.is_there(self._intake, self._link)}
+        return {
+            "sessions": len(self._submission.sessions()),
+            "spool": spools.is_there(self._intake, self._link),
+            "certificates": self._watch.status(),
+        }
 
     def verbs(self) -> dict[str, Handler]:
         return {"sessions": lambda _channel, _body: self._submission.sessions()}
