@@ -7,6 +7,7 @@ ERRORS
 """
 
 from pillarbox.directory.base import Unusable
+from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.settings import UpstreamSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
 
@@ -14,5 +15,9 @@ from pillarbox.directory.upstream import Backend, Narrate, silent
 def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backend:
     """What asks the server behind; it connects when it is asked. Raises Unusable."""
     match settings:
+        case MailboxSettings():
+            from pillarbox.directory.mailbox.backend import MailboxBackend
+
+            return MailboxBackend(settings, narrate)
         case _:
             raise Unusable(f'directory "{settings.name}": {type(settings).__name__} is of no kind')

@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.config.directories import local
+from pillarbox.config.directories import local, mailbox
 from pillarbox.config.directories.local import LocalTable
+from pillarbox.config.directories.mailbox import ImapTable, Pop3Table
 from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.fields import Discriminator, Tag
 from pillarbox.directory.settings import DirectorySettings
 
 TABLES: dict[str, type[DirectoryTable]] = {
     "local": LocalTable,
+    "imap": ImapTable,
+    "pop3": Pop3Table,
 }
 """By ``kind``, in the order of the reference."""
 
@@ -31,7 +34,9 @@ def _kind(found: Any) -> str:
 
 
 AnyDirectoryTable = Annotated[
-    Annotated[LocalTable, Tag("local")],
+    Annotated[LocalTable, Tag("local")]
+    | Annotated[ImapTable, Tag("imap")]
+    | Annotated[Pop3Table, Tag("pop3")],
     Discriminator(_kind),
 ]
 
@@ -41,6 +46,8 @@ def build(table: DirectoryTable, base: Path) -> DirectorySettings:
     match table:
         case LocalTable():
             return local.build(table, base)
+        case ImapTable() | Pop3Table():
+            return mailbox.build(table, base)
     raise AssertionError(f"{type(table).__name__} is of no kind")
 
 
@@ -49,3 +56,5 @@ def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
     match table:
         case LocalTable():
             yield from local.check(table)
+        case ImapTable() | Pop3Table():
+            yield from mailbox.check(table)

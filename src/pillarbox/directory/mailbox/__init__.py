@@ -1,0 +1,1 @@
+"""kind = "imap" and kind = "pop3": the login itself is tried at the mailbox server."""

@@ -1,0 +1,125 @@
+"""Signs in at the mailbox server, to see whether it lets the person in (upstream.Backend).
+
+The server can only say yes or no, so everybody is known until the password is tried. Who it is and which addresses
+are theirs comes from the login (naming.py).
+
+Each connection is for one sign-in; pool.py makes the next one ahead. Several servers take over from each other
+(servers.py), and none is tried after one that the password may have reached.
+
+ERRORS
+    Unavailable: no server can say.
+    Unusable: the file of CA certificates.
+"""
+
+import asyncio
+
+from pillarbox.directory.base import Denied, Identity, NotReached, Reason
+from pillarbox.directory.mailbox.connection import Connection
+from pillarbox.directory.mailbox.imap import Imap
+from pillarbox.directory.mailbox.pool import Pool
+from pillarbox.directory.mailbox.pop3 import Pop3
+from pillarbox.directory.mailbox.settings import MailboxSettings
+from pillarbox.directory.naming import Naming
+from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.upstream import Narrate, Person, silent
+from pillarbox.directory.wire import Place, Wire, client_context, connect
+
+WAITING = 256
+"""Sign-ins that wait for their turn; more are told at once that it cannot be said."""
+
+CONNECT_PART = 0.75
+"""Of a server's share of the time, so that what is not connected is known not to have had the password."""
+
+
+class MailboxBackend:
+    """Satisfies upstream.Backend."""
+
+    opaque = True
+
+    def __init__(self, settings: MailboxSettings, narrate: Narrate = silent) -> None:
+        self._settings = settings
+        self._narrate = narrate
+        self._naming = Naming(settings.login, settings.domains)
+        self._context = client_context(settings.ca) if settings.tls != "none" else None
+        self._servers = Servers(settings.servers, settings.timeout)
+        self._connect_time = CONNECT_PART * settings.timeout / len(settings.servers)
+        self._pool = Pool(self._open, spares=max(1, settings.connections // 2))
+        self._turns = asyncio.Semaphore(settings.connections)
+        self._waiting = 0
+
+    async def find(self, login: str) -> Person | None:
+        meant = self._naming.meant(login)
+        if meant is None:
+            self._narrate("the login is of a domain that is not among domains: nobody here, and not asked for")
+            return None
+        addresses = ", ".join(sorted(meant.addresses)) or "none, so nothing can be sent"
+        self._narrate(f'"{meant.sent}" is the login there; addresses by domains: {addresses}')
+        return Person(meant.name, Identity(meant.name, meant.addresses), handle=meant.sent)
+
+    async def check(self, person: Person, password: str) -> Identity | Denied:
+        login = str(person.handle)
+        if "\0" in login + password:
+            return Denied(Reason.WRONG)
+        if self._waiting >= WAITING:
+            raise NotReached("too many sign-ins are waiting for it already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise NotReached(f"no turn within {self._settings.timeout:g} s") from None
+        finally:
+            self._waiting -= 1
+        try:
+            denied = await self._servers.ask(lambda place: self._sign_in(place, login, password), again=False)
+        finally:
+            self._turns.release()
+        return person.identity if denied is None else denied
+
+    async def _sign_in(self, place: Place, login: str, password: str) -> Denied | None:
+        connection = await self._pool.take(place, self._narrate)
+        try:
+            denied = await connection.sign_in(login, password, self._narrate)
+        except BaseException as error:
+            connection.wire.abort()
+            if isinstance(error, ServerFailed):
+                self._narrate(f"{place}: {error}")
+            raise
+        connection.leave()
+        return denied
+
+    async def _open(self, place: Place, narrate: Narrate) -> Connection:
+        """A connection that is ready. Raises ServerFailed, reached=False."""
+        try:
+            async with asyncio.timeout(self._connect_time):
+                return await self._make_ready(place, narrate)
+        except TimeoutError:
+            cause = f"not ready for a sign-in within {self._connect_time:g} s"
+        except ServerFailed as error:
+            cause = str(error)
+        narrate(f"{place}: {cause}")
+        raise ServerFailed(cause)
+
+    async def _make_ready(self, place: Place, narrate: Narrate) -> Connection:
+        wire = await connect(place)
+        try:
+            connection: Connection = Imap(wire) if self._settings.protocol == "imap" else Pop3(wire)
+            if self._settings.tls == "tls":
+                await self._start_tls(wire, place)
+            await connection.greet(secure=self._settings.tls != "starttls")
+            if self._settings.tls == "starttls":
+                await connection.ask_for_tls()
+                await self._start_tls(wire, place)
+            await connection.learn()
+        except BaseException:
+            wire.abort()
+            raise
+        narrate(f"{place}: connected, {wire.version or 'in the clear'}")
+        return connection
+
+    async def _start_tls(self, wire: Wire, place: Place) -> None:
+        assert self._context is not None  # noqa: S101 -- there is one for every kind of TLS
+        await wire.start_tls(self._context, self._settings.tls_name or place.host)
+
+    def close(self) -> None:
+        self._pool.close()
