@@ -54,3 +54,13 @@ class UpstreamSettings(DirectorySettings):
     wrong_window: float = 1_800.0
     timeout: float = 10.0
     connections: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashedSettings(UpstreamSettings):
+    """A directory that gives stored passwords away and counts no failures: we verify them. ``plain``: passwords in
+    clear are taken, too. What is remembered is remembered shortly: to ask costs little."""
+
+    wrong_cache: float = 10.0
+    refresh: float = 5.0
+    plain: bool = False

@@ -1,0 +1,1 @@
+"""kind = "passwd": htpasswd and passwd-file."""
