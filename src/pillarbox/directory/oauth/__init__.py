@@ -1,0 +1,1 @@
+"""kind = "oauth": bearer tokens of an OAuth 2.0 or OpenID Connect provider."""
