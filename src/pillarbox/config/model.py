@@ -16,6 +16,7 @@ from pillarbox.config import values
 from pillarbox.config.acme_table import AcmeTable
 from pillarbox.config.directories import kinds
 from pillarbox.config.directories.kinds import AnyDirectoryTable
+from pillarbox.config.directories.ldap import LdapGroupTable
 from pillarbox.config.fields import (
     RESTART,
     BeforeValidator,
@@ -360,6 +361,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
     ("spool", "cell"): (CellTable,),
     ("guard",): (GuardTable,),
     ("directory",): tuple(kinds.TABLES.values()),
+    ("directory", "group"): (LdapGroupTable,),
     ("site",): (SiteTable,),
     ("site", "legacy"): (LegacyTable,),
     ("acme",): (AcmeTable,),
@@ -369,7 +371,7 @@ TABLES: dict[tuple[str, ...], tuple[type[Table], ...]] = {
 }
 """Every table by its name, arrays without their positions."""
 
-ARRAYS = frozenset({("directory",), ("site",), ("route",), ("spool", "cell")})
+ARRAYS = frozenset({("directory",), ("directory", "group"), ("site",), ("route",), ("spool", "cell")})
 """Those that are arrays of tables."""
 
 

@@ -7,6 +7,7 @@ ERRORS
 """
 
 from pillarbox.directory.base import Unusable
+from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.settings import UpstreamSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
@@ -15,6 +16,17 @@ from pillarbox.directory.upstream import Backend, Narrate, silent
 def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backend:
     """What asks the server behind; it connects when it is asked. Raises Unusable."""
     match settings:
+        case LdapSettings():
+            try:
+                from pillarbox.directory.ldap.backend import LdapBackend
+            except ImportError as error:
+                raise Unusable(
+                    f'directory "{settings.name}": python-ldap is missing ({error}). Install what it is built with '
+                    "(on Debian: apt install gcc python3-dev libldap2-dev libsasl2-dev), then: "
+                    'pip install "pillarbox[ldap]"'
+                ) from error
+
+            return LdapBackend(settings, narrate)
         case MailboxSettings():
             from pillarbox.directory.mailbox.backend import MailboxBackend
 

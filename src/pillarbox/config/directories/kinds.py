@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.config.directories import local, mailbox
+from pillarbox.config.directories import ldap, local, mailbox
+from pillarbox.config.directories.ldap import LdapTable
 from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.directories.mailbox import ImapTable, Pop3Table
 from pillarbox.config.directories.table import DirectoryTable
@@ -21,6 +22,7 @@ from pillarbox.directory.settings import DirectorySettings
 
 TABLES: dict[str, type[DirectoryTable]] = {
     "local": LocalTable,
+    "ldap": LdapTable,
     "imap": ImapTable,
     "pop3": Pop3Table,
 }
@@ -35,6 +37,7 @@ def _kind(found: Any) -> str:
 
 AnyDirectoryTable = Annotated[
     Annotated[LocalTable, Tag("local")]
+    | Annotated[LdapTable, Tag("ldap")]
     | Annotated[ImapTable, Tag("imap")]
     | Annotated[Pop3Table, Tag("pop3")],
     Discriminator(_kind),
@@ -46,6 +49,8 @@ def build(table: DirectoryTable, base: Path) -> DirectorySettings:
     match table:
         case LocalTable():
             return local.build(table, base)
+        case LdapTable():
+            return ldap.build(table, base)
         case ImapTable() | Pop3Table():
             return mailbox.build(table, base)
     raise AssertionError(f"{type(table).__name__} is of no kind")
@@ -56,5 +61,7 @@ def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
     match table:
         case LocalTable():
             yield from local.check(table)
+        case LdapTable():
+            yield from ldap.check(table)
         case ImapTable() | Pop3Table():
             yield from mailbox.check(table)

@@ -1,0 +1,221 @@
+"""An LDAP directory: search the person, then bind as that entry; or bind by a template (then it can only say no).
+
+    backend = LdapBackend(settings)
+    person = await backend.find("anna@example.org")
+    await backend.check(person, "secret")              -> Identity | Denied
+
+More than one entry for a login is nobody. Groups are read one by one: which of those that the settings name has the
+person in it. One that is not there stops everybody where it decides who may sign in; elsewhere it has no members.
+
+STANDARDS
+    RFC 4513 5.1.2: an empty password never comes here, and the client refuses it once more.
+
+ERRORS
+    Unavailable as Servers has it. Unusable: a file cannot be read, the service account has no password.
+
+MUST NOT IMPORT the LDAP library: client.py does.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pillarbox.directory.base import Denied, Identity, Reason, Unusable
+from pillarbox.directory.blocking import Threads
+from pillarbox.directory.ldap import domino
+from pillarbox.directory.ldap.answers import Bound, reason_of
+from pillarbox.directory.ldap.client import Link, NoSuchEntry, Scope, Server, TooMany
+from pillarbox.directory.ldap.entry import STATUS_ATTRIBUTES, Entry, denied
+from pillarbox.directory.ldap.settings import LdapSettings, Preset
+from pillarbox.directory.ldap.texts import fill_filter, fill_name
+from pillarbox.directory.preparation import login_key
+from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.upstream import Narrate, Person, silent
+
+Answer = TypeVar("Answer")
+
+
+class _Member:
+    """A server with threads of its own, so that one that hangs takes none of the others'."""
+
+    def __init__(self, uri: str, settings: LdapSettings) -> None:
+        self.server = Server(uri, settings, settings.timeout / len(settings.servers))
+        self._threads = Threads(settings.name, settings.connections)
+
+    def __str__(self) -> str:
+        return str(self.server)
+
+    async def run(self, work: Callable[[Server], Answer]) -> Answer:
+        return await self._threads.run(work, self.server)
+
+    def close(self) -> None:
+        self._threads.close()
+        self.server.close()
+
+
+class LdapBackend:
+    """See the module's text; satisfies upstream.Backend."""
+
+    def __init__(self, settings: LdapSettings, narrate: Narrate = silent) -> None:
+        self._settings = settings
+        self._narrate = narrate
+        _check_files(settings)
+        self._members = [_Member(uri, settings) for uri in settings.servers]
+        self._servers = Servers(self._members, settings.timeout, directory=settings.name)
+        self._attributes = _attributes(settings)
+
+    @property
+    def opaque(self) -> bool:
+        """With a template."""
+        return self._settings.bind_as is not None
+
+    async def find(self, login: str) -> Person | None:
+        if self.opaque:
+            return Person(login_key(login), Identity(login, frozenset()))
+        return await self._servers.ask(lambda member: member.run(lambda server: self._find(server, login)))
+
+    async def check(self, person: Person, password: str) -> Identity | Denied:
+        if not password:
+            return Denied(Reason.WRONG, person.identity.login)
+        work = self._check_directly if self.opaque else self._check
+        return await self._servers.ask(
+            lambda member: member.run(lambda server: work(server, person, password)), again=False
+        )
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+    # -- in a thread
+
+    def _find(self, server: Server, login: str) -> Person | None:
+        with server.searching() as link:
+            entry = self._search(server, link, login)
+            return None if entry is None else self._person(server, link, entry)
+
+    def _search(self, server: Server, link: Link, login: str) -> Entry | None:
+        """The one entry that the login means."""
+        settings = self._settings
+        by_domino = settings.preset is Preset.DOMINO and not settings.filter
+        if by_domino:
+            filter_, limit = domino.search_filter(login, settings.names_allowed), domino.CANDIDATES
+        else:
+            account = login.rpartition("\\")[2]
+            filter_, limit = fill_filter(settings.filter, login=login, account=account), 1
+        try:
+            found = link.search(settings.base, Scope.SUBTREE, filter_, self._attributes, limit=limit)
+        except TooMany:
+            self._narrate(
+                f"{server}: search below {settings.base} for {filter_}: more than {limit}, so it is nobody's"
+            )
+            return None
+        except NoSuchEntry as error:
+            raise ServerFailed(f"there is no {error.args[0]}, the base of the search") from error
+        self._narrate(f"{server}: search below {settings.base} for {filter_}: {len(found)} found")
+        if by_domino:
+            found = [entry for entry in found if domino.matches(login, entry, settings.names_allowed)]
+            self._narrate(f'{len(found)} of them may sign in as "{login}"')
+        return found[0] if len(found) == 1 else None
+
+    def _person(self, server: Server, link: Link, entry: Entry) -> Person:
+        settings = self._settings
+        identity = self._identity(entry)
+        self._narrate(f"{entry.dn} is {identity.login} with {', '.join(sorted(identity.addresses)) or 'no address'}")
+        why = denied(entry, settings.preset, time.time())
+        if why is not None:
+            self._narrate(f"the entry says {why.name}")
+        if settings.members_of is not None:
+            inside = self._is_member(server, link, settings.members_of, entry, identity, must_be_there=True)
+            why = why or (None if inside else Reason.DISABLED)
+        domains, may_redirect = identity.domains, identity.may_redirect
+        for group in settings.groups:
+            if not self._is_member(server, link, group.dn, entry, identity, must_be_there=group.disabled):
+                continue
+            why = why or (Reason.DISABLED if group.disabled else None)
+            domains, may_redirect = domains | group.domains, may_redirect or group.may_redirect
+        identity = Identity(identity.login, identity.addresses, domains, may_redirect)
+        return Person(entry.dn.casefold(), identity, why, entry.dn)
+
+    def _is_member(
+        self, server: Server, link: Link, group: str, entry: Entry, identity: Identity, *, must_be_there: bool
+    ) -> bool:
+        filter_ = fill_filter(self._settings.group_filter, dn=entry.dn, login=identity.login)
+        try:
+            found = link.search(group, Scope.BASE, filter_, ("1.1",))
+        except NoSuchEntry as error:
+            if must_be_there:
+                raise ServerFailed(f"there is no group {group}, or it may not be read") from error
+            found = []
+        self._narrate(f"{server}: {'in' if found else 'not in'} the group {group}")
+        return bool(found)
+
+    def _identity(self, entry: Entry) -> Identity:
+        settings = self._settings
+        login = entry.first(settings.login_attribute) if settings.login_attribute else None
+        if login is None and settings.preset is Preset.DOMINO:
+            login = domino.hierarchical_name(entry.dn)
+        return Identity(login or entry.dn, entry.addresses(settings.address_attributes))
+
+    def _check(self, server: Server, person: Person, password: str) -> Identity | Denied:
+        with server.binding() as link:
+            bound = link.bind(str(person.handle), password)
+            self._narrate(f"{server}: bind as {person.handle}: {_said(bound)}")
+            reason = reason_of(bound)
+        return person.identity if reason is None else Denied(reason, person.identity.login)
+
+    def _check_directly(self, server: Server, person: Person, password: str) -> Identity | Denied:
+        """By the template; what the entry says is read with the person's own rights."""
+        login = person.identity.login
+        name = fill_name(self._settings.bind_as or "", login)
+        with server.binding() as link:
+            bound = link.bind(name, password)
+            self._narrate(f"{server}: bind as {name}: {_said(bound)}")
+            reason = reason_of(bound)
+            if reason is not None:
+                return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
+            entry = self._own_entry(server, link, name, login)
+            if entry is None:
+                raise ServerFailed(f"{name} may not read its own entry, so its addresses are not known", reached=True)
+            found = self._person(server, link, entry)
+        if found.denied is not None:
+            return Denied(Reason.OPAQUE, login, {"cause": found.denied.name.lower()})
+        return found.identity
+
+    def _own_entry(self, server: Server, link: Link, name: str, login: str) -> Entry | None:
+        if "=" not in (self._settings.bind_as or ""):
+            return self._search(server, link, login)
+        try:
+            found = link.search(name, Scope.BASE, "(objectClass=*)", self._attributes)
+        except NoSuchEntry:
+            found = []
+        self._narrate(f"{server}: its own entry: {len(found)} found")
+        return found[0] if found else None
+
+
+def _said(bound: Bound) -> str:
+    return "right" if bound.code == 0 else f"{bound.code} {bound.text}".strip()
+
+
+def _attributes(settings: LdapSettings) -> tuple[str, ...]:
+    wanted = [*settings.address_attributes, *STATUS_ATTRIBUTES[settings.preset]]
+    if settings.login_attribute:
+        wanted.append(settings.login_attribute)
+    if settings.preset is Preset.DOMINO:
+        wanted += domino.ATTRIBUTES
+    return tuple(dict.fromkeys(wanted))
+
+
+def _check_files(settings: LdapSettings) -> None:
+    """Raises Unusable."""
+    where = f'directory "{settings.name}"'
+    for key in ("ca", "certificate", "key", "password_file"):
+        path = getattr(settings, key)
+        if path is None:
+            continue
+        try:
+            with path.open("rb") as file:
+                octets = file.read(1 << 20)
+        except OSError as error:
+            raise Unusable(f"{where}: {key} cannot be read: {error}") from error
+        if not octets.strip():
+            raise Unusable(f"{where}: {key} {path} is empty")
