@@ -341,10 +341,12 @@ async def _due(member: Member, timeout: float) -> None:
     while (left := ends_at - loop.time()) > 0:
         try:
             await member.wait_due(left)
-        except SpoolError:
-            await asyncio.sleep(min(ASK_AGAIN, left))
-        else:
             return
+        except SpoolError:
+            pass
+        except Exception:  # our bug: to end here would say that something is due
+            log.exception("cell.failed", reason="asking whether something is due failed")
+        await asyncio.sleep(min(ASK_AGAIN, left))
 
 
 async def _set(event: asyncio.Event) -> None:
