@@ -111,7 +111,7 @@ def render() -> str:
 def _table(name: tuple[str, ...], table: type[Table]) -> str:
     header = f"[[{'.'.join(name)}]]" if name in model.ARRAYS else f"[{'.'.join(name)}]"
     found = keys(name, table)
-    kind = next((key.default for key in found if key.name == "kind"), None)
+    kind = next((key.form.strip('"') for key in found if key.name == "kind"), None)
     title = f'## {header} with kind = "{kind}"' if name in (("route",), ("directory",)) else f"## {header}"
     lines = [title, "", table.__doc__ or "", "", "| key | holds | default | |", "|---|---|---|---|"]
     lines += [f"| `{key.name}` | {_cell(key.form)} | {_default(key)} | {_cell(key.description)} |" for key in found]
