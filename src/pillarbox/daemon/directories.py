@@ -10,20 +10,27 @@ ERRORS
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from pillarbox.config import Settings
-from pillarbox.directory.base import AccountLookup
+from pillarbox.directory.base import AccountLookup, Denied, Directory, Identity, PeopleDirectory, Unavailable
 from pillarbox.directory.budget import Budget
 from pillarbox.directory.chain import Member
-from pillarbox.directory.kinds import make_backend
+from pillarbox.directory.kinds import make_backend, make_oauth
 from pillarbox.directory.local import LocalDirectory
+from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import DirectorySettings, LocalSettings, UpstreamSettings
 from pillarbox.directory.upstream import Upstream
 
 OLD_DIRECTORY_TIME = 600.0
 """Seconds after which a directory that a reload replaced is closed."""
 
-AnyDirectory = LocalDirectory | Upstream
+
+class AnyDirectory(Directory, Protocol):
+    """One that can be ended."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +80,14 @@ class Directories:
             return LocalDirectory(self._accounts, settings)
         if isinstance(settings, UpstreamSettings):
             return Upstream(make_backend(settings), settings, self._budget)
+        if isinstance(settings, OauthSettings):
+            people = settings.people
+            return make_oauth(settings, None if people is None else partial(self._find_person, people))
         raise TypeError(f"{type(settings).__name__} is of no kind")
+
+    async def _find_person(self, name: str, login: str) -> Identity | Denied:
+        """Of the directory that has this name now. Raises Unavailable."""
+        for settings, directory in self._directories.items():
+            if settings.name == name and isinstance(directory, PeopleDirectory):
+                return await directory.find_person(login)
+        raise Unavailable(f'no directory "{name}" that could say who has a login')

@@ -6,11 +6,30 @@ ERRORS
     Unusable: a library is missing, a file cannot be used; says what to do.
 """
 
+from typing import TYPE_CHECKING
+
 from pillarbox.directory.base import Unusable
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
+from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import UpstreamSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
+
+if TYPE_CHECKING:
+    from pillarbox.directory.oauth.directory import FindPerson, OauthDirectory
+
+
+def make_oauth(
+    settings: OauthSettings, find_person: "FindPerson | None", narrate: Narrate = silent
+) -> "OauthDirectory":
+    """What checks a provider's tokens; ``find_person`` of the directory that is its ``people``. Raises Unusable."""
+    try:
+        from pillarbox.directory.oauth.directory import OauthDirectory
+    except ModuleNotFoundError as error:
+        raise Unusable(
+            f'directory "{settings.name}": {error.name} is not installed: pip install "pillarbox[oauth]"'
+        ) from None
+    return OauthDirectory(settings, find_person, narrate)
 
 
 def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backend:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.config.directories import ldap, local, mailbox
+from pillarbox.config.directories import ldap, local, mailbox, oauth
 from pillarbox.config.directories.ldap import LdapTable
 from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.directories.mailbox import ImapTable, Pop3Table
+from pillarbox.config.directories.oauth import OauthTable
 from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.fields import Discriminator, Tag
 from pillarbox.directory.settings import DirectorySettings
@@ -25,6 +26,7 @@ TABLES: dict[str, type[DirectoryTable]] = {
     "ldap": LdapTable,
     "imap": ImapTable,
     "pop3": Pop3Table,
+    "oauth": OauthTable,
 }
 """By ``kind``, in the order of the reference."""
 
@@ -39,7 +41,8 @@ AnyDirectoryTable = Annotated[
     Annotated[LocalTable, Tag("local")]
     | Annotated[LdapTable, Tag("ldap")]
     | Annotated[ImapTable, Tag("imap")]
-    | Annotated[Pop3Table, Tag("pop3")],
+    | Annotated[Pop3Table, Tag("pop3")]
+    | Annotated[OauthTable, Tag("oauth")],
     Discriminator(_kind),
 ]
 
@@ -53,6 +56,8 @@ def build(table: DirectoryTable, base: Path) -> DirectorySettings:
             return ldap.build(table, base)
         case ImapTable() | Pop3Table():
             return mailbox.build(table, base)
+        case OauthTable():
+            return oauth.build(table, base)
     raise AssertionError(f"{type(table).__name__} is of no kind")
 
 
@@ -65,3 +70,5 @@ def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
             yield from ldap.check(table)
         case ImapTable() | Pop3Table():
             yield from mailbox.check(table)
+        case OauthTable():
+            yield from oauth.check(table)
