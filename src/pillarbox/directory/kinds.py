@@ -9,6 +9,7 @@ ERRORS
 from typing import TYPE_CHECKING
 
 from pillarbox.directory.base import Unusable
+from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.oauth.settings import OauthSettings
@@ -46,6 +47,10 @@ def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backe
                 ) from error
 
             return LdapBackend(settings, narrate)
+        case DovecotSettings():
+            from pillarbox.directory.dovecot.backend import DovecotBackend
+
+            return DovecotBackend(settings, narrate)
         case MailboxSettings():
             from pillarbox.directory.mailbox.backend import MailboxBackend
 

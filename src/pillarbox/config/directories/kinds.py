@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.config.directories import ldap, local, mailbox, oauth
+from pillarbox.config.directories import dovecot, ldap, local, mailbox, oauth
+from pillarbox.config.directories.dovecot import DovecotTable
 from pillarbox.config.directories.ldap import LdapTable
 from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.directories.mailbox import ImapTable, Pop3Table
@@ -26,6 +27,7 @@ TABLES: dict[str, type[DirectoryTable]] = {
     "ldap": LdapTable,
     "imap": ImapTable,
     "pop3": Pop3Table,
+    "dovecot": DovecotTable,
     "oauth": OauthTable,
 }
 """By ``kind``, in the order of the reference."""
@@ -42,6 +44,7 @@ AnyDirectoryTable = Annotated[
     | Annotated[LdapTable, Tag("ldap")]
     | Annotated[ImapTable, Tag("imap")]
     | Annotated[Pop3Table, Tag("pop3")]
+    | Annotated[DovecotTable, Tag("dovecot")]
     | Annotated[OauthTable, Tag("oauth")],
     Discriminator(_kind),
 ]
@@ -56,6 +59,8 @@ def build(table: DirectoryTable, base: Path) -> DirectorySettings:
             return ldap.build(table, base)
         case ImapTable() | Pop3Table():
             return mailbox.build(table, base)
+        case DovecotTable():
+            return dovecot.build(table, base)
         case OauthTable():
             return oauth.build(table, base)
     raise AssertionError(f"{type(table).__name__} is of no kind")
@@ -70,5 +75,7 @@ def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
             yield from ldap.check(table)
         case ImapTable() | Pop3Table():
             yield from mailbox.check(table)
+        case DovecotTable():
+            yield from dovecot.check(table)
         case OauthTable():
             yield from oauth.check(table)

@@ -13,7 +13,7 @@ ERRORS
 
 import asyncio
 
-from pillarbox.directory.base import Denied, Identity, NotReached, Reason
+from pillarbox.directory.base import Denied, Identity, Reason
 from pillarbox.directory.mailbox.connection import Connection
 from pillarbox.directory.mailbox.imap import Imap
 from pillarbox.directory.mailbox.pool import Pool
@@ -21,11 +21,9 @@ from pillarbox.directory.mailbox.pop3 import Pop3
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.naming import Naming
 from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.turns import Turns
 from pillarbox.directory.upstream import Narrate, Person, silent
 from pillarbox.directory.wire import Place, Wire, client_context, connect
-
-WAITING = 256
-"""Sign-ins that wait for their turn; more are told at once that it cannot be said."""
 
 CONNECT_PART = 0.75
 """Of a server's share of the time, so that what is not connected is known not to have had the password."""
@@ -44,8 +42,7 @@ class MailboxBackend:
         self._servers = Servers(settings.servers, settings.timeout)
         self._connect_time = CONNECT_PART * settings.timeout / len(settings.servers)
         self._pool = Pool(self._open, spares=max(1, settings.connections // 2))
-        self._turns = asyncio.Semaphore(settings.connections)
-        self._waiting = 0
+        self._turns = Turns(settings.connections, settings.timeout)
 
     async def find(self, login: str) -> Person | None:
         meant = self._naming.meant(login)
@@ -60,20 +57,8 @@ class MailboxBackend:
         login = str(person.handle)
         if "\0" in login + password:
             return Denied(Reason.WRONG)
-        if self._waiting >= WAITING:
-            raise NotReached("too many sign-ins are waiting for it already")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._settings.timeout):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise NotReached(f"no turn within {self._settings.timeout:g} s") from None
-        finally:
-            self._waiting -= 1
-        try:
+        async with self._turns.turn():
             denied = await self._servers.ask(lambda place: self._sign_in(place, login, password), again=False)
-        finally:
-            self._turns.release()
         return person.identity if denied is None else denied
 
     async def _sign_in(self, place: Place, login: str, password: str) -> Denied | None:

@@ -1,0 +1,1 @@
+"""kind = "dovecot": Dovecot's authentication service is asked, over its own protocol."""
