@@ -16,7 +16,16 @@ from pillarbox.cli.reference import render
 
 COMMANDS = [name.split(" ")[1:] for name, _ in help_pages(app, "pillarbox")]
 GROUPS: tuple[list[str], ...] = (
-    *(["user"], ["user", "certificate"], ["queue"], ["spool"], ["guard"], ["cluster"], ["config"]),
+    *(
+        ["user"],
+        ["user", "certificate"],
+        ["user", "app-password"],
+        ["queue"],
+        ["spool"],
+        ["guard"],
+        ["cluster"],
+        ["config"],
+    ),
     [],
 )
 

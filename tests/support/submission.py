@@ -34,7 +34,7 @@ from pillarbox.submission.settings import Address, SiteSettings
 from pillarbox.submission.site import Services, make_plans
 
 PASSWORD = "correct horse battery"
-ANNA = Identity("anna@example.org", frozenset({"anna@example.org", "a.user@example.org"}))
+ANNA = Identity("anna@example.org", frozenset({"anna@example.org", "a.user@example.org"}), account="anna@example.org")
 
 
 @dataclass

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.cli import user_certificate
+from pillarbox.cli import user_app_password, user_certificate
 from pillarbox.cli.configuration import load, operations, run
 from pillarbox.cli.framework import (
     Argument,
@@ -23,6 +23,7 @@ from pillarbox.console.operations import NewUser, User
 
 app = group("user", "People and programs that may sign in (local accounts).")
 app.add_typer(user_certificate.app)
+app.add_typer(user_app_password.app)
 
 Login = Annotated[str, Argument(help="The login.", metavar="LOGIN", show_default=False)]
 PasswordFile = Annotated[
@@ -136,7 +137,7 @@ def list_users(
         async with operations(settings) as verbs:
             return await verbs.list_users()
 
-    users = [user for user in run(work()) if not (no_scram and (user.scram or user.disabled))]
+    users = [user for user in run(work()) if not (no_scram and (user.scram or user.disabled or user.elsewhere))]
     if as_json:
         say_json([as_data(user) for user in users])
     elif users:
@@ -154,7 +155,8 @@ def _row(user: User) -> tuple[str, ...]:
 
 
 def _state(user: User) -> str:
-    return ("disabled" if user.disabled else "active") + (", here only" if user.alone else "")
+    state = "app passwords only" if user.elsewhere else "disabled" if user.disabled else "active"
+    return state + (", here only" if user.alone else "")
 
 
 def as_data(user: User) -> dict[str, Any]:
@@ -169,6 +171,8 @@ def as_data(user: User) -> dict[str, Any]:
         "scram": user.scram,
         "certificates": list(user.certificates),
         "alone": user.alone,
+        "elsewhere": user.elsewhere,
+        "app_passwords": user.app_passwords,
         "created_at": user.created_at,
         "password_changed_at": user.password_changed_at,
     }
@@ -195,6 +199,7 @@ def show(login: Login, as_json: JsonOption = False, config: ConfigOption = None)
     say(f"recipients per hour  {user.recipients_per_hour or 'as the site says'}")
     say(f"SCRAM secret         {'yes' if user.scram else 'no'}")
     say(f"certificates         {' '.join(user.certificates) or '-'}")
+    say(f"app passwords        {user.app_passwords or '-'}")
     say(f"created              {moment_text(user.created_at)}")
     say(f"password changed     {moment_text(user.password_changed_at)}")
 

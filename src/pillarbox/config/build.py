@@ -144,6 +144,7 @@ def _site(table: SiteTable, base: Path, devices: frozenset[str], pair: Path | No
         submissions_mechanisms=_maybe_tuple(table.submissions_mechanisms),
         certificate_signs_in=table.certificate_signs_in,
         directories=tuple(table.directories),
+        app_passwords=table.app_passwords,
         max_message_size=table.max_message_size,
         max_recipients=table.max_recipients,
         recipients_per_hour=table.recipients_per_hour,

@@ -190,6 +190,10 @@ class SiteTable(Table):
         max_length=16,
         description="The directories that know who may sign in; the first that knows the person decides.",
     )
+    app_passwords: Literal["off", "allowed", "required"] = Field(
+        "allowed",
+        description='App passwords (`pillarbox user app-password`); "required": no other password lets anybody in.',
+    )
     max_message_size: Size = Field(_SITE.max_message_size, description="The largest message accepted (SIZE).")
     max_recipients: Count = Field(_SITE.max_recipients, description="Recipients of one message.")
     recipients_per_hour: Count = Field(

@@ -88,6 +88,7 @@ class User:
 
     ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured. ``certificates``: marks
     of client certificates that sign in as it. ``alone``: the cluster does not have it, only this machine.
+    ``elsewhere``: no account, but the app passwords of another directory's person; ``app_passwords``: how many.
     """
 
     login: str
@@ -102,6 +103,8 @@ class User:
     current_hash: bool = True
     certificates: tuple[str, ...] = ()
     alone: bool = False
+    elsewhere: bool = False
+    app_passwords: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,38 @@ class Operations:
     async def remove_user(self, login: str) -> None:
         """The account is gone; its mail in the queue stays."""
         await self._ask("user.remove", {"login": login})
+
+    async def add_app_password(
+        self,
+        login: str,
+        label: str,
+        *,
+        expires_at: float | None,
+        networks: tuple[str, ...],
+        addresses: tuple[str, ...],
+        elsewhere: bool,
+    ) -> dict[str, Any]:
+        """A new one: {id, password}. ``elsewhere``: a login without an account is a person's of another directory."""
+        body = {
+            "login": login,
+            "label": label,
+            "expires_at": expires_at,
+            "networks": networks,
+            "addresses": addresses,
+            "elsewhere": elsewhere,
+        }
+        made: dict[str, Any] = await self._ask("user.app_password_add", body)
+        return made
+
+    async def list_app_passwords(self, login: str) -> list[dict[str, Any]]:
+        """Those of a login, without the passwords."""
+        found: list[dict[str, Any]] = await self._ask("user.app_password_list", {"login": login})
+        return found
+
+    async def revoke_app_password(self, login: str, id_: str) -> str:
+        """It lets nobody in any more; its label."""
+        label: str = await self._ask("user.app_password_revoke", {"login": login, "id": id_})
+        return label
 
     async def publish_users(self) -> dict[str, Any]:
         """What this machine has alone goes into the cluster: {published: [login], refused: [[login, why]],

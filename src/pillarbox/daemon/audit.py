@@ -14,9 +14,11 @@ log = get_logger("daemon")
 NAMED = 20
 """Queue ids named in one event; the rest is counted."""
 
-_ON_ACCOUNTS = frozenset(
-    f"user.{verb}" for verb in ("add", "modify", "password", "disable", "enable", "remove", "certify", "decertify")
+_ACCOUNT_VERBS = (
+    *("add", "modify", "password", "disable", "enable", "remove", "certify", "decertify"),
+    *("app_password_add", "app_password_revoke"),
 )
+_ON_ACCOUNTS = frozenset(f"user.{verb}" for verb in _ACCOUNT_VERBS)
 _ON_MESSAGES = frozenset({"ledger.hold", "ledger.release", "ledger.retry"})
 
 

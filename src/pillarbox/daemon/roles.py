@@ -43,6 +43,7 @@ OPERATOR_VERBS = (
     *(f"ledger.{verb}" for verb in ("list", "show", "hold", "release", "retry", "expunge", "depth", "health")),
     *(f"user.{verb}" for verb in ("add", "list", "show", "password", "disable", "enable", "modify", "remove")),
     *(f"user.{verb}" for verb in ("certify", "decertify", "publish")),
+    *(f"user.app_password_{verb}" for verb in ("add", "list", "revoke")),
     *(f"guard.{verb}" for verb in ("list", "unblock", "quota")),
 )
 """What the hub forwards to the spool process; a test compares it with Storehouse.for_operator."""

@@ -22,6 +22,7 @@ from pillarbox.daemon.cells import Cells
 from pillarbox.daemon.counts import Counts
 from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
+from pillarbox.directory.app_password_service import app_password_handlers, use_handlers
 from pillarbox.directory.budget import Tries, budget_handlers
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.settings import LocalSettings
@@ -103,6 +104,7 @@ class Storehouse:
             **guard_handlers(self.ledger),
             **directory_service.lookup_handlers(self.users.lookups),
             **budget_handlers(self._tries),
+            **use_handlers(self.users.lookups),
         }
 
     def for_delivery(self) -> Handlers:
@@ -117,6 +119,7 @@ class Storehouse:
             **directory_service.operator_handlers(
                 self.users.verbs, local_settings(self._settings), passwords=self._passwords
             ),
+            **app_password_handlers(self.users.verbs, self.users.lookups),
         }
 
 

@@ -21,6 +21,8 @@ from pillarbox.daemon.expiry import CertificateWatch
 from pillarbox.daemon.hub import all_addresses
 from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.daemon.sockets import Sockets
+from pillarbox.directory.app_password_service import Uses
+from pillarbox.directory.app_passwords import AppPasswords
 from pillarbox.directory.base import Unusable
 from pillarbox.directory.budget import RemoteBudget
 from pillarbox.directory.chain import Member
@@ -61,7 +63,9 @@ class SubmissionRole:
         handlers.update(self._guard.handlers())
         handlers.update(self._accounts.handlers())
         self._directories = Directories(self._accounts, RemoteBudget(self._link))
-        services = Services(self._intake, self._guard, time.time, os.urandom)
+        uses = Uses(self._link)
+        app_passwords = AppPasswords(self._accounts, used=uses.used, now=time.time)
+        services = Services(self._intake, self._guard, time.time, os.urandom, app_passwords)
         self._submission = Submission(services, ceiling=most_sessions(loop.raise_file_limit()))
         self._accounts.on_change(self._submission.account_changed)
         self._watch = CertificateWatch(first=worker == 0, renewed=self._take_renewed)

@@ -158,6 +158,16 @@ class AccountsStore:
         await self._tell([_applied(account, removed=True)])
         return account.login
 
+    # -- app passwords' uses, on this machine
+
+    async def note_use(self, id_: str, at: float, address: str) -> None:
+        """When (seconds since the epoch) and from where an app password was used last."""
+        await self._guarded(self._store.write(lambda db: rows.note_use(db, id_, at, address)))
+
+    async def uses(self, ids: Sequence[str]) -> dict[str, tuple[float, str]]:
+        """The last use, on this machine, of those of these that were used."""
+        return await self._guarded(self._store.read(lambda db: rows.uses(db, ids)))
+
     # -- as a copy
 
     @property

@@ -19,7 +19,8 @@ workers' channels are closed instead: they come back and ask.
 
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
 recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
-current_hash: bool, alone: bool: this machine has it and the cluster does not}):
+current_hash: bool, alone: bool: this machine has it and the cluster does not, elsewhere: bool: only the app
+passwords of another directory's person, app_passwords: how many}):
 
     user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled}; all but the
                    first two may be left out
@@ -298,7 +299,12 @@ class _OperatorService:
         return await self._change_by(login, lambda account: replace(account, **changes), event)
 
     async def _change_by(self, login: str, make: Callable[[Account], Account], event: str) -> dict[str, Any]:
-        stored = await self._accounts.change(login, make)
+        def make_own(account: Account) -> Account:
+            if account.elsewhere:
+                raise InvalidAccount(f"{account.login} is a person of another directory; here are app passwords only")
+            return make(account)
+
+        stored = await self._accounts.change(login, make_own)
         log.info(event, login=stored.login)
         return self._view(stored)
 
@@ -326,6 +332,8 @@ class _OperatorService:
             "certificates": account.certificates,
             "current_hash": self._passwords.is_current(account.password_hash),
             "alone": alone,
+            "elsewhere": account.elsewhere,
+            "app_passwords": len(account.app_passwords),
         }
 
 

@@ -152,9 +152,7 @@ class Upstream:
         return await self._once(entry, login, password, known_place)
 
     async def find_person(self, login: str) -> Identity | Denied:
-        """Raises Unavailable; also where the server can only say no."""
-        if self.opaque:
-            raise Unavailable("the server behind tells nothing about people without their password")
+        """Raises Unavailable. Where the server can only say no, everybody is somebody."""
         try:
             prepared = prepare(login)
         except ValueError:

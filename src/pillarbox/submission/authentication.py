@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pillarbox.directory.app_passwords import is_one as is_app_password
 from pillarbox.directory.base import (
     CertificateDirectory,
     Denied,
@@ -223,7 +224,7 @@ class _Exchange:
         directory, certificate = self._asker.site.directory, self._asker.certificate
         match credentials:
             case PasswordCredentials():
-                return await directory.verify(credentials, known_place=verdict.known_place)
+                return await self._ask_by_password(credentials, verdict)
             case ProvenCredentials() if isinstance(directory, ScramDirectory):
                 return await directory.verify_proof(credentials)
             case TokenCredentials() if isinstance(directory, TokenDirectory):
@@ -236,6 +237,16 @@ class _Exchange:
         """What the client is told of tokens that would count."""
         directory = self._asker.site.directory
         return directory.token_hint if isinstance(directory, HintsAtTokens) else TokenHint()
+
+    async def _ask_by_password(self, credentials: PasswordCredentials, verdict: Verdict) -> Identity | Denied:
+        """What has the form of an app password is one, and goes nowhere else."""
+        site, ours = self._asker.site, self._asker.services.app_passwords
+        policy = site.settings.app_passwords
+        if policy != "off" and ours is not None and is_app_password(credentials.password):
+            return await ours.verify(credentials, self._asker.address, site.directory)
+        if policy == "required":
+            return Denied(Reason.WRONG, details={"cause": "only app passwords count at this site"})
+        return await site.directory.verify(credentials, known_place=verdict.known_place)
 
     def _secret(self, credentials: Claim) -> str:
         """What the guard tells one attempt from another by."""

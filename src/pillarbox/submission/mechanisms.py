@@ -24,6 +24,8 @@ Condition = Callable[[Site, bytes | None], bool]
 
 
 def _scram(site: Site, _: bytes | None) -> bool:
+    if site.settings.app_passwords == "required":  # its secrets are those of the passwords that do not count here
+        return False
     return isinstance(site.directory, ScramDirectory) and site.directory.offers_scram(site.is_home_of)
 
 

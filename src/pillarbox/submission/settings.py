@@ -102,6 +102,7 @@ class SiteSettings:
     submissions_mechanisms: tuple[str, ...] | None = None
     certificate_signs_in: bool = False
     directories: tuple[str, ...] = ("local",)
+    app_passwords: str = "allowed"  # or "off", "required"
     max_message_size: int = 52_428_800
     max_recipients: int = 100
     recipients_per_hour: int = 500

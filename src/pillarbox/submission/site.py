@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pillarbox.directory.app_passwords import AppPasswords
 from pillarbox.directory.base import Directory
 from pillarbox.directory.chain import Member, make_chain
 from pillarbox.directory.preparation import login_key
@@ -20,12 +21,14 @@ from pillarbox.submission.settings import Address, ClientCertificates, SiteSetti
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a worker's sessions share. ``now``: seconds since the epoch; ``random``: so many random octets."""
+    """What a worker's sessions share. ``now``: seconds since the epoch; ``random``: so many random octets.
+    ``app_passwords``: None: there are none."""
 
     intake: Intake
     guard: Guard
     now: Callable[[], float]
     random: Callable[[int], bytes]
+    app_passwords: AppPasswords | None = None
 
 
 @dataclass(frozen=True, slots=True)
