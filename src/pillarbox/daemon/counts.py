@@ -70,6 +70,10 @@ class Counts:
         if self._store is not None:
             await self._store.close()
 
+    def machines(self) -> int | None:
+        """How many machines count, this one among them; None: not known yet."""
+        return 1 if self._rounds is None else self._rounds.machines
+
     def status(self) -> str | None:
         """What an operator should know; None: all is well."""
         return None if self._rounds is None else self._rounds.status()

@@ -55,25 +55,40 @@ class Directories:
         self._accounts = accounts
         self._budget = budget
         self._directories: Mapping[DirectorySettings, AnyDirectory] = {}
+        self._old: dict[AnyDirectory, asyncio.TimerHandle] = {}
 
     def prepare(self, settings: Settings) -> Prepared:
         """One for each [[directory]]: the one there is when nothing about it changed. Raises Unusable."""
-        return Prepared(
-            {wanted: self._directories.get(wanted) or self._make(wanted) for wanted in settings.directories}
-        )
+        directories: dict[DirectorySettings, AnyDirectory] = {}
+        try:
+            for wanted in settings.directories:
+                directories[wanted] = self._directories.get(wanted) or self._make(wanted)
+        except BaseException:
+            for made, directory in directories.items():
+                if made not in self._directories:
+                    directory.close()
+            raise
+        return Prepared(directories)
 
     def apply(self, prepared: Prepared) -> None:
         """Uses these from now on. Open sessions may ask an old one until they have signed in or given up."""
         loop = asyncio.get_running_loop()
         for kept, directory in self._directories.items():
             if kept not in prepared.directories:
-                loop.call_later(OLD_DIRECTORY_TIME, directory.close)
+                self._old[directory] = loop.call_later(OLD_DIRECTORY_TIME, self._close_old, directory)
         self._directories = prepared.directories
 
     def close(self) -> None:
-        """Ends all of them."""
-        for directory in self._directories.values():
+        """Ends all of them, old ones too."""
+        for directory in (*self._directories.values(), *self._old):
             directory.close()
+        for timer in self._old.values():
+            timer.cancel()
+        self._old.clear()
+
+    def _close_old(self, directory: AnyDirectory) -> None:
+        del self._old[directory]
+        directory.close()
 
     def _make(self, settings: DirectorySettings) -> AnyDirectory:
         if isinstance(settings, LocalSettings):

@@ -47,6 +47,7 @@ class Storehouse:
         spool: EmbeddedSpool | Cells,
         counts: Counts,
         users: Users,
+        tries: Tries,
     ) -> None:
         self.spool = spool
         self.ledger = counts.ledger
@@ -55,7 +56,7 @@ class Storehouse:
         self._settings = settings
         self._lock = held
         self._passwords = Passwords(local_settings(settings))
-        self._tries = Tries()
+        self._tries = tries
 
     @classmethod
     async def open(cls, settings: Settings, patience: float = 0.0, *, strict: bool = False) -> "Storehouse":
@@ -71,6 +72,8 @@ class Storehouse:
             closers.append(counts)
             users = await Users.open(settings)
             closers.append(users)
+            tries = await Tries.open(directory / "directories.db", machines=counts.machines)
+            closers.append(tries)
             await counts.settled()
         except (SpoolError, StoreError, CellUnusable) as error:
             await _close(closers)
@@ -80,12 +83,12 @@ class Storehouse:
             await _close(closers)
             held.release()
             raise
-        return cls(settings, held, spool, counts, users)
+        return cls(settings, held, spool, counts, users, tries)
 
     async def close(self) -> None:
         """Writes what is left, closes the files and lets the next process in."""
         self._passwords.close()
-        await _close([self.spool, self.counts, self.users])
+        await _close([self.spool, self.counts, self.users, self._tries])
         self._lock.release()
 
     def apply(self, settings: Settings) -> None:

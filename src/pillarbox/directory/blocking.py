@@ -6,7 +6,7 @@
 Whoever gives up waiting leaves the thread to end by the library's own time limit, which must be there.
 
 ERRORS
-    ServerFailed: more than ``WAITING`` questions are waiting for a thread.
+    ServerFailed: more than ``WAITING`` questions are waiting for a thread, or the directory was closed.
 """
 
 import asyncio
@@ -36,7 +36,11 @@ class Threads:
         """What ``work`` returns or raises. Raises ServerFailed."""
         if not self._places.acquire(blocking=False):
             raise ServerFailed("too many questions are waiting already")
-        future = self._pool.submit(work, *args, **keywords)
+        try:
+            future = self._pool.submit(work, *args, **keywords)
+        except RuntimeError:  # a reload replaced the directory, and somebody still had it
+            self._places.release()
+            raise ServerFailed("the directory was closed") from None
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
 

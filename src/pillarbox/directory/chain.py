@@ -4,7 +4,8 @@
 
 A member with patterns is asked only for logins that match one of them. A directory that can only say no (OPAQUE)
 decides for whom it is asked; config sees to it that it has patterns or stands last. One that cannot say (Unavailable)
-is passed over when a later one knows the person for sure, and is the answer otherwise.
+is passed over when a later one knows the person for sure, and is the answer otherwise: no refusal of an OPAQUE one is
+sure.
 
 Before a password is checked, a member that can is asked whether it knows the person: nothing is hashed there for
 people of another. When none knows the person, the first one verifies all the same, so that unknown people cost what
@@ -20,7 +21,7 @@ ERRORS
 import contextlib
 import fnmatch
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pillarbox.directory.base import (
     CertificateDirectory,
@@ -38,6 +39,15 @@ from pillarbox.directory.base import (
 )
 from pillarbox.directory.preparation import login_key
 from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials, TokenHint
+
+DECIDES = (Reason.DISABLED, Reason.LOCKED, Reason.EXPIRED)
+"""Of a token or certificate: it is one that the directory knows."""
+
+
+@runtime_checkable
+class _MayBeOpaque(Protocol):
+    @property
+    def opaque(self) -> bool: ...
 
 
 class Member(NamedTuple):
@@ -82,6 +92,8 @@ class Chain:
                 if await _is_unknown(member.directory, credentials.authcid):
                     continue
                 answer = await member.directory.verify(credentials, known_place=known_place)
+                if isinstance(answer, Denied) and _is_opaque(member.directory):
+                    asked.raise_for_unavailable()  # whoever could not say may know that it is right
                 if not _unknown(answer):
                     return answer
         asked.raise_for_unavailable()
@@ -173,7 +185,8 @@ class Chain:
     async def _first_to_know(
         self, ask: Callable[[Directory], Awaitable[Identity | Denied] | None]
     ) -> Identity | Denied:
-        """The first that lets in, and whose login matches its patterns; else the last refusal that says most."""
+        """The first that lets in, and whose login matches its patterns, or that knows the person and does not; else
+        the last refusal that says most."""
         asked, refused = _Asked(), Denied(Reason.UNKNOWN)
         for member in self._members:
             asking = ask(member.directory)
@@ -182,6 +195,8 @@ class Chain:
             with asked.of(member):
                 answer = await asking
                 if isinstance(answer, Denied):
+                    if answer.reason in DECIDES and matches(answer.login or "", member.names):
+                        return answer
                     refused = refused if _unknown(answer) and refused.details else answer
                 elif matches(answer.login, member.names):
                     return answer
@@ -193,6 +208,10 @@ class Chain:
 
 def _unknown(answer: Identity | Denied) -> bool:
     return isinstance(answer, Denied) and answer.reason is Reason.UNKNOWN
+
+
+def _is_opaque(directory: Directory) -> bool:
+    return isinstance(directory, _MayBeOpaque) and directory.opaque
 
 
 def _knows_without_asking(directory: Directory) -> bool:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from pillarbox.directory import figures
 from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
 from pillarbox.directory.certificate import read_certificate
 from pillarbox.directory.memory import EntryKey, Memory
@@ -56,6 +57,7 @@ class LocalDirectory:
         self._accounts = accounts
         self._passwords = passwords or Passwords(settings)
         self._clock = clock
+        self._name = settings.name
         self._scram = settings.scram
         self._tokens = None if settings.tokens is None else _verifier(settings.tokens)
         self._entry = EntryKey()
@@ -148,6 +150,15 @@ class LocalDirectory:
         self._passwords.close()
 
     async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        try:
+            answer = await self._verify(credentials, known_place)
+        except Unavailable:
+            figures.count_unavailable(self._name)
+            raise
+        figures.count(self._name, answer)
+        return answer
+
+    async def _verify(self, credentials: Credentials, known_place: bool) -> Identity | Denied:
         try:
             login = login_key(credentials.authcid)
             foreign = bool(credentials.authzid) and login_key(credentials.authzid) != login

@@ -41,11 +41,13 @@ class Memory(Generic[Value]):
         self._entries.move_to_end(entry)
         return value
 
-    def add(self, entry: bytes, value: Value, now: float) -> None:
-        """Remembers it for the lifetime, from now."""
-        if self._lifetime <= 0:
+    def add(self, entry: bytes, value: Value, now: float, lifetime: float | None = None) -> None:
+        """Remembers it for the lifetime, or a shorter one, from now."""
+        lasts = self._lifetime if lifetime is None else min(lifetime, self._lifetime)
+        if lasts <= 0:
+            self._entries.pop(entry, None)
             return
-        self._entries[entry] = (now + self._lifetime, value)
+        self._entries[entry] = (now + lasts, value)
         self._entries.move_to_end(entry)
         if len(self._entries) > self._ceiling:
             self._entries.popitem(last=False)

@@ -6,7 +6,9 @@
 A verified login is remembered for ``settings.cache`` seconds, a wrong password for ``settings.wrong_cache``, both
 under keyed hashes; the same question at the same time is asked once. So a mail program that tries its old password
 again and again costs the server one failure, and most sign-ins cost it nothing. Whoever is remembered is looked up
-again after ``settings.refresh`` seconds: new addresses count, and who was disabled is not let in.
+again at the first sign-in after ``settings.refresh`` seconds: new addresses count, and who was disabled is not let
+in. A server that does not answer then changes nothing: what is remembered stays good until its time is over. Any
+other refusal than a wrong password is remembered for ``settings.refresh`` seconds only, for it may end at any time.
 
 No more than ``settings.wrong_tries`` wrong passwords of one person reach the server within ``settings.wrong_window``
 (budget.py counts them for all workers), whatever spelling of the name is used: an attack on us must not lock people
@@ -28,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from pillarbox.directory import figures
 from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
 from pillarbox.directory.budget import Budget
 from pillarbox.directory.memory import EntryKey, Memory
@@ -40,7 +43,16 @@ log = get_logger("directory")
 
 RIGHT_CEILING = 32_768
 WRONG_CEILING = 32_768
+ASKING = 1_024
+"""Questions that wait for an answer at most; whoever asks one more is told that the directory cannot say."""
 STRANGERS_WAITING = 256
+"""Those of them that come from places that are not known."""
+REFRESHING = 256
+"""People looked up again at a time; whoever is beyond is taken as remembered."""
+HARMLESS = (Reason.DISABLED, Reason.EXPIRED)
+"""What a server says of the right password only, or of whom no wrong one can lock out any more: no wrong try."""
+REFRESH_PATIENCE = 1.0
+"""Seconds that a sign-in waits for the look-up again; a server that needs longer delays nobody whom we know."""
 
 Narrate = Callable[[str], None]
 """Is told what is asked and answered, a line each, never a password: ``pillarbox directory test``."""
@@ -118,11 +130,12 @@ class Upstream:
         self._backend = backend
         self._budget = budget
         self._clock = clock
+        self._closed = False
         self._entry = EntryKey()
         self._right = Memory[_Right](settings.cache, RIGHT_CEILING)
         self._wrong = Memory[Denied](settings.wrong_cache, WRONG_CEILING)
-        self._asking: dict[bytes, asyncio.Task[Identity | Denied]] = {}
-        self._refreshing: set[asyncio.Task[None]] = set()
+        self._asking: dict[tuple[bytes, bool], asyncio.Task[Identity | Denied]] = {}
+        self._refreshing: dict[bytes, asyncio.Task[_Right | None]] = {}
         self._strangers = asyncio.Semaphore(max(1, settings.connections // 2))
         self._waiting = 0
 
@@ -132,6 +145,37 @@ class Upstream:
         return self._backend.opaque
 
     async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        try:
+            answer = await self._verify(credentials, known_place)
+        except Unavailable:
+            figures.count_unavailable(self.settings.name)
+            raise
+        figures.count(self.settings.name, answer)
+        return answer
+
+    async def find_person(self, login: str) -> Identity | Denied:
+        """Raises Unavailable. Where the server can only say no, everybody is somebody."""
+        try:
+            prepared = prepare(login)
+        except ValueError:
+            return Denied(Reason.UNKNOWN)
+        person = await self._backend.find(prepared) if prepared and len(prepared.encode()) <= LOGIN_CEILING else None
+        if person is None:
+            return Denied(Reason.UNKNOWN)
+        if person.denied is not None:
+            return Denied(person.denied, person.identity.login)
+        return self._mine(person).identity
+
+    def close(self) -> None:
+        """Ends what the backend has open. Whoever asks now, or still waits, is told that it cannot say."""
+        self._closed = True
+        for task in (*self._asking.values(), *self._refreshing.values()):
+            task.cancel()
+        self._backend.close()
+
+    # -- what is remembered
+
+    async def _verify(self, credentials: Credentials, known_place: bool) -> Identity | Denied:
         try:
             login, password = prepare(credentials.authcid), credentials.password
             key = login_key(login)
@@ -145,54 +189,39 @@ class Upstream:
         entry, now = self._entry.of(key, password), self._clock()
         right = self._right.get(entry, now)
         if right is not None:
-            return await self._remembered(entry, right, now)
-        wrong = self._wrong.get(entry, now)
-        if wrong is not None:
-            return wrong
-        return await self._once(entry, login, password, known_place)
+            right = await self._looked_at(entry, right, now)
+        if right is not None:
+            return right.person.identity
+        return self._wrong.get(entry, now) or await self._once(entry, login, password, known_place)
 
-    async def find_person(self, login: str) -> Identity | Denied:
-        """Raises Unavailable. Where the server can only say no, everybody is somebody."""
-        try:
-            prepared = prepare(login)
-        except ValueError:
-            return Denied(Reason.UNKNOWN)
-        person = await self._backend.find(prepared) if prepared and len(prepared.encode()) <= LOGIN_CEILING else None
-        if person is None:
-            return Denied(Reason.UNKNOWN)
-        if person.denied is not None:
-            return Denied(person.denied, person.identity.login)
-        return replace(person.identity, source=self.settings.name)
+    async def _looked_at(self, entry: bytes, right: _Right, now: float) -> _Right | None:
+        """A verified login with the person as of lately; None: not this person's any more. One question, however many
+        sign in now, and it delays nobody for long."""
+        if self.opaque or now - right.looked_at < self.settings.refresh:
+            return right
+        task = self._refreshing.get(entry)
+        if task is None:
+            if len(self._refreshing) >= REFRESHING:
+                return right
+            task = self._refreshing[entry] = asyncio.create_task(self._refresh(entry, right))
+            task.add_done_callback(lambda _: self._refreshing.pop(entry, None))
+        await asyncio.wait((task,), timeout=REFRESH_PATIENCE)
+        return task.result() if task.done() and not task.cancelled() else right
 
-    def close(self) -> None:
-        """Ends what the backend has open."""
-        for task in (*self._asking.values(), *self._refreshing):
-            task.cancel()
-        self._backend.close()
-
-    # -- what is remembered
-
-    async def _remembered(self, entry: bytes, right: _Right, now: float) -> Identity | Denied:
-        """A verified login; looked up again in the background when it is a while ago."""
-        if right.person.denied is not None:
-            return Denied(right.person.denied, right.person.identity.login)
-        if not self.opaque and now - right.looked_at >= self.settings.refresh:
-            self._right.replace(entry, replace(right, looked_at=now))  # once, however many sign in now
-            task = asyncio.create_task(self._refresh(entry, right))
-            self._refreshing.add(task)
-            task.add_done_callback(self._refreshing.discard)
-        return right.person.identity
-
-    async def _refresh(self, entry: bytes, right: _Right) -> None:
+    async def _refresh(self, entry: bytes, right: _Right) -> _Right | None:
         try:
             person = await self._backend.find(right.login)
         except Unavailable as error:
-            log.info("directory.refresh_failed", directory=self.settings.name, login=right.login, reason=str(error))
-            return
-        if person is None or person.key != right.person.key:
-            self._right.drop(entry)
+            name = self.settings.name
+            log.info("directory.refresh_failed", directory=name, login=right.login, reason=str(error))
+            fresh = replace(right, looked_at=self._clock())  # what is known stays good; asked again in a while
         else:
-            self._right.replace(entry, _Right(self._mine(person), right.login, self._clock()))
+            if person is None or person.key != right.person.key or person.denied is not None:
+                self._right.drop(entry)
+                return None
+            fresh = _Right(self._mine(person), right.login, self._clock())
+        self._right.replace(entry, fresh)
+        return fresh
 
     def _mine(self, person: Person) -> Person:
         return replace(person, identity=replace(person.identity, source=self.settings.name))
@@ -200,26 +229,40 @@ class Upstream:
     # -- asking
 
     async def _once(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
-        """The same question at the same time is one. A session that leaves does not end it for the others."""
-        task = self._asking.get(entry)
+        """The same question at the same time is one; strangers' are apart, for they wait, and are allowed less. A
+        session that leaves does not end it for the others."""
+        question = (entry, known_place)
+        task = self._asking.get(question)
         if task is None:
-            task = self._asking[entry] = asyncio.create_task(self._ask(entry, login, password, known_place))
-            task.add_done_callback(lambda _: self._asking.pop(entry, None))
-        return await asyncio.shield(task)
+            if self._closed or len(self._asking) >= ASKING:
+                raise NotReached("closed" if self._closed else "too many sign-ins wait for it already")
+            task = self._asking[question] = asyncio.create_task(self._ask(entry, login, password, known_place))
+            task.add_done_callback(lambda ended: self._answered(question, ended))
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise Unavailable("closed")
+        return task.result()
+
+    def _answered(self, question: tuple[bytes, bool], task: asyncio.Task[Identity | Denied]) -> None:
+        self._asking.pop(question, None)
+        if not task.cancelled():
+            task.exception()  # taken, for nobody may be left to take it
 
     async def _ask(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
-        if known_place:
-            return await self._judge(entry, login, password, known_place)
-        if self._waiting >= STRANGERS_WAITING:
-            raise Unavailable("too many sign-ins from unknown places wait for it already")
-        self._waiting += 1
+        if not known_place and self._waiting >= STRANGERS_WAITING:
+            raise NotReached("too many sign-ins from unknown places wait for it already")
         try:
-            async with asyncio.timeout(self.settings.timeout), self._strangers:
-                return await self._judge(entry, login, password, known_place)
+            async with asyncio.timeout(self.settings.timeout):
+                if known_place:
+                    return await self._judge(entry, login, password, known_place)
+                self._waiting += 1
+                try:
+                    async with self._strangers:
+                        return await self._judge(entry, login, password, known_place)
+                finally:
+                    self._waiting -= 1
         except TimeoutError:
             raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
-        finally:
-            self._waiting -= 1
 
     async def _judge(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
         person = await self._backend.find(login)
@@ -228,29 +271,33 @@ class Upstream:
         person = self._mine(person)
         if person.denied is not None:
             return Denied(person.denied, person.identity.login)
-        tries = self.settings.wrong_tries
+        tries, name = self.settings.wrong_tries, self.settings.name
         if tries is None:
             return self._keep(entry, person, login, await self._backend.check(person, password))
         allowed = tries if known_place else (tries + 1) // 2
-        try_ = await self._budget.reserve(self.settings.name, person.key, allowed, self.settings.wrong_window)
+        try_ = await self._budget.reserve(name, person.key, allowed, self.settings.wrong_window)
         if try_ is None:
+            figures.SPENT.add(1, name)
             cause = f"{allowed} wrong passwords within {self.settings.wrong_window:g} s went to the server behind"
             return Denied(Reason.LOCKED, person.identity.login, {"cause": cause})
+        figures.PASSED.add(1, name)
         try:
             answer = await self._backend.check(person, password)
         except NotReached:
             self._budget.give_back(try_)
             raise
-        if isinstance(answer, Identity):
+        if isinstance(answer, Identity) or answer.reason in HARMLESS:
             self._budget.give_back(try_)
         return self._keep(entry, person, login, answer)
 
     def _keep(self, entry: bytes, person: Person, login: str, answer: Identity | Denied) -> Identity | Denied:
         now = self._clock()
-        if isinstance(answer, Denied):
-            self._right.drop(entry)
-            self._wrong.add(entry, answer, now)
-            return answer
-        person = self._mine(replace(person, identity=answer))
-        self._right.add(entry, _Right(person, login, now), now)
-        return person.identity
+        if isinstance(answer, Identity):
+            self._wrong.drop(entry)
+            person = self._mine(replace(person, identity=answer))
+            self._right.add(entry, _Right(person, login, now), now)
+            return person.identity
+        self._right.drop(entry)
+        lasts = None if answer.reason in (Reason.WRONG, Reason.OPAQUE) else self.settings.refresh
+        self._wrong.add(entry, answer, now, lasts)
+        return answer

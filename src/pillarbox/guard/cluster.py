@@ -61,6 +61,7 @@ _BEAT = """
     ON CONFLICT (node) DO UPDATE SET holder = excluded.holder, seen_at = excluded.seen_at
     WHERE old.holder = ANY (%s::bytea[]) RETURNING 1
 """
+_MACHINES = "SELECT count(*) FROM guard_node WHERE seen_at > now() - interval '1 hour'"
 _LEFT = "DELETE FROM guard_node WHERE seen_at < now() - interval '30 days'"
 
 Hear = Callable[[list[Fact], bool], None]
@@ -96,6 +97,11 @@ class Exchange:
             return bool(await transaction.fetch(_BEAT, (node.id, node.holder, holders)))
 
         return await self._store.write(work, deadline=DEADLINE)
+
+    async def machines(self) -> int:
+        """How many were seen in the last hour. Raises StoreError."""
+        ((count,),) = (await self._store.read((_MACHINES, ()), deadline=DEADLINE))[0]
+        return int(count)
 
     async def run(self, hear: Hear) -> bool:
         """Hears and tells once; facts of others, and with the first exchange those of this machine's earlier lives.

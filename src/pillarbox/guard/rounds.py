@@ -64,6 +64,7 @@ class Rounds:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.trouble: str | None = None
+        self.machines: int | None = None  # how many count, when it was last heard
         self._ledger, self._exchange, self._sharing = ledger, exchange, sharing
         self._node, self._name, self._clock = node, name, clock
         self._present: dict[tuple[str, str, str, bytes], Fact] = {}
@@ -133,6 +134,7 @@ class Rounds:
             self._exchange.rename(self._node.id)
             self._sharing.rename(self._node.id)
             log.warning("guard.renamed", cell=self._name, before=before.id.hex(), node=self._node.id.hex())
+        self.machines = await self._exchange.machines()
         self._beat_at = time.monotonic()
         if not self._confirmed:
             await confirm(self._ledger.store, self._node)

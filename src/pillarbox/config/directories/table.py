@@ -7,7 +7,7 @@ ERRORS
     None raised: broken rules are values.
 """
 
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from pillarbox.config.fields import Count, Field, Table, Text, Time
 from pillarbox.directory.settings import UpstreamSettings
@@ -54,10 +54,11 @@ class UpstreamTable(DirectoryTable):
     refresh: Time = Field(
         _UPSTREAM.refresh, description="How old the addresses and rights of a remembered person may get."
     )
-    wrong_tries: Count = Field(
+    wrong_tries: Annotated[int, Field(ge=2)] = Field(
         WRONG_TRIES,
         description="How many wrong passwords of one person go to the server behind within wrong_window; from places "
-        "where nobody signed in lately, half as many. Keep it below what locks people out there.",
+        "where nobody signed in lately, half as many. Keep it below what locks people out there. The machines of a "
+        "cluster share it.",
     )
     wrong_window: Time = Field(_UPSTREAM.wrong_window, description="For how long a wrong password counts so.")
     timeout: Time = Field(_UPSTREAM.timeout, description="How long the answer to one sign-in may take.")
