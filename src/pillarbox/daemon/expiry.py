@@ -46,9 +46,12 @@ Stamp = tuple[int, int, int] | None
 class CertificateWatch:
     """See the module's text. ``first``: whether this worker speaks for all."""
 
-    def __init__(self, *, first: bool, renewed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, *, first: bool, renewed: Callable[[], Awaitable[None]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._first = first
         self._renewed = renewed
+        self._clock = clock
         self._sites: tuple[SiteSettings, ...] = ()
         self._stamps: dict[Path, Stamp] = {}
         self._shown: dict[str, dict[str, Any]] = {}
@@ -72,7 +75,7 @@ class CertificateWatch:
             await asyncio.sleep(LOOK_EVERY if self._stamps else EXAMINE_EVERY)
             if any(_stamp(path) not in (None, stamp) for path, stamp in self._stamps.items()):
                 await self._renewed()  # a file that is gone or damaged takes nothing away: the old one is in use
-            elif time.monotonic() - self._examined_at >= EXAMINE_EVERY:
+            elif self._clock() - self._examined_at >= EXAMINE_EVERY:
                 self._examine()
 
     def status(self) -> dict[str, dict[str, Any]] | None:
@@ -80,7 +83,7 @@ class CertificateWatch:
         return self._shown if self._first else None
 
     def _examine(self) -> None:
-        self._examined_at = time.monotonic()
+        self._examined_at = self._clock()
         if not self._first:
             return
         shown: dict[str, dict[str, Any]] = {}
@@ -96,7 +99,7 @@ class CertificateWatch:
 
     def _say(self, site: str, reason: str, advice: str) -> None:
         """By its advice: the reason counts the days."""
-        now = time.monotonic()
+        now = self._clock()
         before = self._said.get((site, advice))
         if before is None or now - before >= SAY_EVERY:
             self._said[site, advice] = now
