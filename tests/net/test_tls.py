@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.certs import Authority
 
-from pillarbox.net.tls import CertificateError, ListenerTls, server_context
+from pillarbox.net.tls import CertificateError, ListenerTls, server_context, switching_context, waiting_context
 
 
 def test_key_of_another_certificate_is_refused_by_name(tmp_path: Path) -> None:
@@ -60,3 +60,38 @@ def test_old_versions_where_asked_for_come_with_no_unauthenticated_cipher(
     assert context.num_tickets == 0
     own = server_context(issued.certificate, issued.key, ListenerTls(minimum, "ECDHE-ECDSA-AES128-SHA"))
     assert [one["name"] for one in own.get_ciphers() if one["protocol"] != "TLSv1.3"] == ["ECDHE-ECDSA-AES128-SHA"]
+
+
+def shaken(context: ssl.SSLContext, ca: Path, name: str | None) -> bool:
+    """Whether a client that asks for ``name`` (and trusts ``ca``) gets through a handshake."""
+    client_context = ssl.create_default_context(cafile=str(ca))
+    client_context.check_hostname = name is not None
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    sides = [client, server]
+    for _ in range(20):
+        for side in tuple(sides):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError:
+                return False
+            sides.remove(side)
+    return not sides
+
+
+def test_without_a_certificate_a_handshake_fails_but_where_sni_leads_to_another(tmp_path: Path) -> None:
+    issued = Authority(tmp_path).issue("a.example", "b.example")
+    there = server_context(issued.certificate, issued.key, ListenerTls())
+    assert shaken(there, issued.ca, "a.example")
+    assert not shaken(waiting_context(ListenerTls()), issued.ca, None)
+    default_waits = switching_context(waiting_context(ListenerTls()), {"a.example": there})
+    assert shaken(default_waits, issued.ca, "a.example")
+    assert not shaken(default_waits, issued.ca, "b.example")
+    assert not shaken(default_waits, issued.ca, None)
+    other_waits = switching_context(there, {"b.example": waiting_context(ListenerTls())})
+    assert shaken(other_waits, issued.ca, "a.example")
+    assert shaken(other_waits, issued.ca, None)
+    assert not shaken(other_waits, issued.ca, "b.example"), "never another site's certificate in its place"
