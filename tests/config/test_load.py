@@ -206,6 +206,15 @@ def test_endless_nesting_is_a_mistake_and_no_crash() -> None:
 # ---- mistakes of one key
 
 
+LDAP = """[[directory]]
+name = "local"
+kind = "ldap"
+preset = "openldap"
+servers = ["ldaps://ldap.example.org"]
+base = "dc=example,dc=org"
+"""
+
+
 def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
     """A file that is right but for ``line``, which stands in the table ``name``."""
     parts: dict[tuple[str, ...], str] = {("site",): SITE, ("route",): ROUTE}
@@ -217,6 +226,8 @@ def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
         parts["site",] += '[site.legacy]\nnetworks = ["10.0.0.0/8"]\nlogins = ["printer"]\n' + line
     elif name == ("spool", "cell"):
         parts[name] = f'[spool]\nkind = "cluster"\n[[spool.cell]]\nname = "a"\ndsn = "host=pg1"\n{line}'
+    elif name == ("directory", "group"):
+        parts[name] = f'{LDAP}[[directory.group]]\ndn = "cn=staff"\n{line}'
     elif name in parts:
         parts[name] += line
     elif name:
