@@ -136,4 +136,4 @@ lock: setup  ## bring the lock files up to the newest versions that pyproject.to
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist htmlcov .coverage .coverage.* demo-data .fuzz tests/interop/nodemailer/node_modules \
-		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+		tests/directory/oauth/provider/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
