@@ -206,15 +206,6 @@ def test_endless_nesting_is_a_mistake_and_no_crash() -> None:
 # ---- mistakes of one key
 
 
-LDAP = """[[directory]]
-name = "local"
-kind = "ldap"
-preset = "openldap"
-servers = ["ldaps://ldap.example.org"]
-base = "dc=example,dc=org"
-"""
-
-
 def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
     """A file that is right but for ``line``, which stands in the table ``name``."""
     parts: dict[tuple[str, ...], str] = {("site",): SITE, ("route",): ROUTE}
@@ -227,7 +218,8 @@ def table_text(name: tuple[str, ...], kind: str, line: str) -> str:
     elif name == ("spool", "cell"):
         parts[name] = f'[spool]\nkind = "cluster"\n[[spool.cell]]\nname = "a"\ndsn = "host=pg1"\n{line}'
     elif name == ("directory", "group"):
-        parts[name] = f'{LDAP}[[directory.group]]\ndn = "cn=staff"\n{line}'
+        people = 'name = "local"\nkind = "ldap"\npreset = "openldap"\nservers = ["ldaps://x"]\nbase = "o=x"\n'
+        parts[name] = f'[[directory]]\n{people}[[directory.group]]\ndn = "cn=staff"\n{line}'
     elif name in parts:
         parts[name] += line
     elif name:
@@ -312,10 +304,8 @@ def test_a_next_hop_on_port_25_is_normal() -> None:
 
 def test_a_site_without_a_certificate_is_refused_with_the_reason() -> None:
     found = one(SITE.replace('certificate = "certificate.pem"\n', "") + ROUTE)
-    assert found == (
-        '1: site[0].certificate: missing: The certificate with its chain, PEM; or "acme": see [acme]. A site has both, for TLS: '
-        "nobody is made to sign in in clear text"
-    )
+    assert found.startswith('1: site[0].certificate: missing: The certificate with its chain, PEM')
+    assert found.endswith("A site has both, for TLS: nobody is made to sign in in clear text")
 
 
 @pytest.mark.parametrize("value", ["3", '"x"', "[1]", "{}"])
@@ -498,8 +488,7 @@ def test_a_long_value_is_shown_short() -> None:
 
 
 def test_schema_says_what_is_not_in_it_and_forbids_unknown_keys() -> None:
-    document = schema()
-    assert "Rules across keys are not in this schema" in document["description"]
+    assert "Rules across keys are not in this schema" in (document := schema())["description"]
 
     def objects(node: Any) -> list[dict[str, Any]]:
         if isinstance(node, dict):
