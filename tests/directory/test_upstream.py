@@ -6,7 +6,7 @@ import pytest
 from tests.directory.scripted import CUT, NOT_REACHED, Setting, until
 
 from pillarbox.directory import upstream as module
-from pillarbox.directory.base import Denied, Identity, Reason, Unavailable
+from pillarbox.directory.base import Denied, Identity, Reason
 
 
 async def test_the_right_password_yields_the_person_with_where_it_came_from() -> None:
@@ -353,13 +353,14 @@ async def test_those_looked_up_again_at_a_time_are_bounded(monkeypatch: pytest.M
     await until(lambda: not setting.upstream._refreshing)
 
 
-async def test_an_opaque_server_cannot_be_asked_about_people() -> None:
+async def test_an_opaque_server_is_not_asked_about_people_whom_it_takes_for_somebody() -> None:
     setting = Setting(opaque=True, refresh=0.0)
     for _ in range(2):
         assert await setting.reason("right") == "in"
-    assert len(setting.backend.found) == 1
-    with pytest.raises(Unavailable):
-        await setting.upstream.find_person("anna")
+    assert len(setting.backend.found) == 1, "nothing is looked up again"
+    found = await setting.upstream.find_person("anybody")
+    assert isinstance(found, Identity) and found.login == "anybody"
+    assert len(setting.backend.checked) == 1
 
 
 async def test_people_are_found_without_a_password() -> None:

@@ -92,8 +92,8 @@ class Chain:
                 if await _is_unknown(member.directory, credentials.authcid):
                     continue
                 answer = await member.directory.verify(credentials, known_place=known_place)
-                if isinstance(answer, Denied) and _is_opaque(member.directory):
-                    asked.raise_for_unavailable()  # whoever could not say may know that it is right
+                if isinstance(answer, Denied) and asked.in_vain and _is_opaque(member.directory):
+                    continue  # whoever could not say may know that it is right
                 if not _unknown(answer):
                     return answer
         asked.raise_for_unavailable()
@@ -228,6 +228,11 @@ class _Asked:
 
     def __init__(self) -> None:
         self._causes: list[str] = []
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether anybody could not."""
+        return bool(self._causes)
 
     @contextlib.contextmanager
     def of(self, member: Member) -> Iterator[None]:
