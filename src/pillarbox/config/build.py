@@ -133,6 +133,7 @@ def _site(table: SiteTable, base: Path, devices: frozenset[str], pair: Path | No
         certificate=pair or base / table.certificate,
         key=pair or base / (table.key or ""),
         acme=pair is not None,
+        domains=frozenset(table.domains),
         tls=TlsSettings(
             minimum_version=_VERSIONS[table.tls_minimum_version if legacy is None else legacy.minimum_tls],
             ciphers=table.tls_ciphers,

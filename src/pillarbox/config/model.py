@@ -184,6 +184,12 @@ class SiteTable(Table):
     submissions_mechanisms: list[Mechanism] | None = Field(
         None, min_length=1, description="Those of the submissions listeners. Default: mechanisms."
     )
+    domains: list[HostName] = Field(
+        [],
+        max_length=1000,
+        description="The site's own mail domains: who has no address in one of them cannot sign in here, and sends "
+        "with those addresses alone. Default: everybody's own addresses.",
+    )
     directories: list[Text] = Field(
         list(_SITE.directories),
         min_length=1,

@@ -103,7 +103,7 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
         asker.log.info("signin.certificate_unknown", reason=f"directory unavailable: {error}")
         return None
     digest = hashlib.sha256(certificate).hexdigest()
-    if isinstance(answer, Identity) and not asker.site.is_home_of(answer.login):
+    if isinstance(answer, Identity) and not asker.site.admits(answer):
         answer = Denied(Reason.ELSEWHERE, answer.login)
     if isinstance(answer, Denied):
         details = {"fingerprint": digest, "login": answer.login, **answer.details}
@@ -209,7 +209,7 @@ class _Exchange:
             answer = await self._ask_directory(credentials, verdict)
         except Unavailable as error:
             raise self._unavailable(error) from error
-        if isinstance(answer, Identity) and not self._asker.site.is_home_of(answer.login):
+        if isinstance(answer, Identity) and not self._asker.site.admits(answer):
             answer = Denied(Reason.ELSEWHERE, answer.login)
         if isinstance(answer, Identity):
             services = self._asker.services

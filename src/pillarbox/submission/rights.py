@@ -66,6 +66,15 @@ def widened(identity: Identity, legacy: LegacySettings) -> Identity:
     )
 
 
+def narrowed(identity: Identity, domains: frozenset[str]) -> Identity:
+    """The same person with those of their addresses alone that are in a site's domains."""
+    return replace(
+        identity,
+        addresses=frozenset(each for each in identity.addresses if each.rpartition("@")[2] in domains),
+        domains=identity.domains & domains,
+    )
+
+
 def check_header(identity: Identity, header: Header, *, smtputf8: bool) -> None:
     """Once the header is whole. Raises Refused, also for a header that two readers could read differently."""
     try:

@@ -369,7 +369,9 @@ class Session:
     def _sign_in(self, identity: Identity, mechanism: str) -> None:
         if self._only_looks:  # AUTH was not offered: a second lock on the same door
             raise AssertionError("a sign-in from outside a legacy site's networks")
-        legacy = self._site.settings.legacy
+        legacy, domains = self._site.settings.legacy, self._site.settings.domains
+        if domains:
+            identity = rights.narrowed(identity, domains)
         if legacy is not None:
             identity = rights.widened(identity, legacy)
         self.identity = identity

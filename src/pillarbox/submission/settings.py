@@ -89,6 +89,8 @@ class SiteSettings:
     message held (FUTURERELEASE). ``legacy``: it is for devices; ``foreign_logins``: keys of the logins that are good
     at legacy sites only, so not here. ``data_timeout`` is between two pieces of content, ``data_total_timeout`` for
     all. ``acme``: ``certificate`` and ``key`` are one file that an authority fills: there may be none yet.
+    ``domains``: who has no address in one of them is nobody here, and their addresses elsewhere are not used here;
+    empty: any.
     """
 
     name: str
@@ -127,6 +129,7 @@ class SiteSettings:
     max_hold: float = 2_592_000.0
     legacy: LegacySettings | None = None
     acme: bool = False
+    domains: frozenset[str] = frozenset()
     foreign_logins: frozenset[str] = frozenset()
 
     def mechanisms_of(self, *, implicit_tls: bool) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pillarbox.directory.app_passwords import AppPasswords
-from pillarbox.directory.base import Directory
+from pillarbox.directory.base import Directory, Identity
 from pillarbox.directory.chain import Member, make_chain
 from pillarbox.directory.preparation import login_key
 from pillarbox.guard.base import Guard
 from pillarbox.net.tls import CertificateError, ListenerTls, server_context, switching_context, waiting_context
 from pillarbox.smtp.connection import Limits
 from pillarbox.spool.base import Intake
+from pillarbox.submission.rights import narrowed
 from pillarbox.submission.settings import Address, ClientCertificates, SiteSettings
 
 
@@ -49,6 +50,16 @@ class Site:
         except ValueError:
             return True  # nobody's: the directory says so
         return key not in foreign if legacy is None else key in legacy.logins
+
+    def admits(self, identity: Identity) -> bool:
+        """Whether this person may sign in here: of the right kind, and with an address in the site's domains if it
+        has some of its own."""
+        if not self.is_home_of(identity.login):
+            return False
+        if not self.settings.domains:
+            return True
+        here = narrowed(identity, self.settings.domains)
+        return bool(here.addresses or here.domains)
 
 
 @dataclass(frozen=True, slots=True)
