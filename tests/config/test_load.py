@@ -304,7 +304,7 @@ def test_a_next_hop_on_port_25_is_normal() -> None:
 
 def test_a_site_without_a_certificate_is_refused_with_the_reason() -> None:
     found = one(SITE.replace('certificate = "certificate.pem"\n', "") + ROUTE)
-    assert found.startswith('1: site[0].certificate: missing: The certificate with its chain, PEM')
+    assert found.startswith("1: site[0].certificate: missing: The certificate with its chain, PEM")
     assert found.endswith("A site has both, for TLS: nobody is made to sign in in clear text")
 
 
