@@ -12,7 +12,7 @@ RIGHT = "right: ünïcödé and spaces"
 ANNA_HASH = "{SHA512-CRYPT}$6$rounds=1000$36m93Zb36cuCxgdS$Myujvo7o/DvTJuNVgQ/Lu3090ggUrMTrcMuMiFylxA.N7M.Vgt453LzfYi/P6fjYhNwV8kpnZ7uceEJO96sZK."  # noqa: E501  of RIGHT; a hash cannot be broken
 PEOPLE = f"""\
 # people of the office
-anna:{ANNA_HASH}:1000:1000::/home/anna:/bin/false:mail=anna@example.org,a.smith@example.org
+anna:{ANNA_HASH}:1000:1000::/nowhere:/bin/false:mail=anna@example.org,a.smith@example.org
 
 bob:{ANNA_HASH}:::::: mail=bob@example.org disabled
 """

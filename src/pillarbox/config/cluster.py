@@ -7,23 +7,13 @@ ERRORS
     None raised: broken rules are values.
 """
 
-import re
 from collections.abc import Iterator
 
+from pillarbox.config.dsn import mistake_in
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.model import FileTable, SpoolTable
 
 Broken = Iterator[tuple[KeyPath, str]]
-
-_PAIR_WITH_PASSWORD = re.compile(r"(?:^|[\s?&])(?:ssl)?password\s*=", re.IGNORECASE)
-_URI = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
-_URI_WITH_PASSWORD = re.compile(r"postgres(?:ql)?://[^/?#@]*:[^/?#]*@", re.IGNORECASE)
-_PAIR = re.compile(r"\s*[a-z_]+\s*=", re.IGNORECASE)
-
-WITHOUT_SECRETS = (
-    "found a password in it; expected none: the file is read by many. Put it into a file that only the server's "
-    "user can read, and name that as password_file, or as passfile in the dsn"
-)
 
 
 def check_cluster(tables: FileTable) -> Broken:
@@ -58,7 +48,9 @@ def check_cluster(tables: FileTable) -> Broken:
             )
         names.add(cell.name)
         dsns.add(cell.dsn)
-        yield from _dsn(cell.dsn, ("spool", "cell", number, "dsn"))
+        mistake = mistake_in(cell.dsn)
+        if mistake:
+            yield ("spool", "cell", number, "dsn"), mistake
 
 
 def _embedded(spool: SpoolTable) -> Broken:
@@ -68,14 +60,3 @@ def _embedded(spool: SpoolTable) -> Broken:
                 ("spool", key),
                 'found without kind = "cluster"; expected kind = "cluster" in [spool], or none of it',
             )
-
-
-def _dsn(dsn: str, at: KeyPath) -> Broken:
-    if _PAIR_WITH_PASSWORD.search(dsn) or _URI_WITH_PASSWORD.match(dsn):
-        yield at, WITHOUT_SECRETS
-    elif not _URI.match(dsn) and not _PAIR.match(dsn):
-        yield (
-            at,
-            "found something else than a DSN; expected one as libpq takes it, such as "
-            '"host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox"',
-        )

@@ -13,7 +13,9 @@ from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.oauth.settings import OauthSettings
+from pillarbox.directory.passwd.settings import PasswdSettings
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
 
 if TYPE_CHECKING:
@@ -55,5 +57,13 @@ def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backe
             from pillarbox.directory.mailbox.backend import MailboxBackend
 
             return MailboxBackend(settings, narrate)
+        case PasswdSettings():
+            from pillarbox.directory.passwd.backend import PasswdBackend
+
+            return PasswdBackend(settings, narrate)
+        case SqlSettings():
+            from pillarbox.directory.sql.backend import SqlBackend
+
+            return SqlBackend(settings, narrate)
         case _:
             raise Unusable(f'directory "{settings.name}": {type(settings).__name__} is of no kind')

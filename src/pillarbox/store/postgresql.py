@@ -289,6 +289,14 @@ class Store:
             await asyncio.wait(tuple(self._tasks))
         await self._drop_idle()
 
+    def abandon(self) -> None:
+        """Closes it for whoever cannot wait: what is asked fails."""
+        self._closed = True
+        for session in self._busy:
+            shut_down(session.connection)
+        while self._idle:
+            self._idle.pop().connection.pgconn.finish()
+
     async def _drop_idle(self) -> None:
         while self._idle:
             await self._idle.pop().close()

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pillarbox.config.directories import dovecot, ldap, local, mailbox, oauth
+from pillarbox.config.directories import dovecot, ldap, local, mailbox, oauth, passwd, sql
 from pillarbox.config.directories.dovecot import DovecotTable
 from pillarbox.config.directories.ldap import LdapTable
 from pillarbox.config.directories.local import LocalTable
 from pillarbox.config.directories.mailbox import ImapTable, Pop3Table
 from pillarbox.config.directories.oauth import OauthTable
+from pillarbox.config.directories.passwd import PasswdTable
+from pillarbox.config.directories.sql import SqlTable
 from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.fields import Discriminator, Tag
 from pillarbox.directory.settings import DirectorySettings
@@ -29,6 +31,8 @@ TABLES: dict[str, type[DirectoryTable]] = {
     "pop3": Pop3Table,
     "dovecot": DovecotTable,
     "oauth": OauthTable,
+    "passwd": PasswdTable,
+    "sql": SqlTable,
 }
 """By ``kind``, in the order of the reference."""
 
@@ -45,7 +49,9 @@ AnyDirectoryTable = Annotated[
     | Annotated[ImapTable, Tag("imap")]
     | Annotated[Pop3Table, Tag("pop3")]
     | Annotated[DovecotTable, Tag("dovecot")]
-    | Annotated[OauthTable, Tag("oauth")],
+    | Annotated[OauthTable, Tag("oauth")]
+    | Annotated[PasswdTable, Tag("passwd")]
+    | Annotated[SqlTable, Tag("sql")],
     Discriminator(_kind),
 ]
 
@@ -63,6 +69,10 @@ def build(table: DirectoryTable, base: Path) -> DirectorySettings:
             return dovecot.build(table, base)
         case OauthTable():
             return oauth.build(table, base)
+        case PasswdTable():
+            return passwd.build(table, base)
+        case SqlTable():
+            return sql.build(table, base)
     raise AssertionError(f"{type(table).__name__} is of no kind")
 
 
@@ -79,3 +89,5 @@ def check(table: DirectoryTable) -> Iterator[tuple[str, str]]:
             yield from dovecot.check(table)
         case OauthTable():
             yield from oauth.check(table)
+        case SqlTable():
+            yield from sql.check(table)

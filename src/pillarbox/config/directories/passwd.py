@@ -4,7 +4,6 @@ ERRORS
     None raised.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +25,3 @@ class PasswdTable(HashedTable):
 def build(table: PasswdTable, base: Path) -> PasswdSettings:
     """Its settings."""
     return PasswdSettings(**hashed(table), file=base / table.file, domain=table.domain or "")
-
-
-def check(_table: PasswdTable) -> Iterator[tuple[str, str]]:
-    """(key, what is broken): nothing that the types do not say."""
-    yield from ()
