@@ -1,11 +1,13 @@
 """Which addresses an Identity may use, in the envelope and in the header."""
 
+from dataclasses import replace
+
 import pytest
 
 from pillarbox.directory.base import Identity
 from pillarbox.message.header import parse
 from pillarbox.submission.replies import Refused
-from pillarbox.submission.rights import check_header, check_reverse_path, may_use
+from pillarbox.submission.rights import check_header, check_reverse_path, may_use, narrowed
 
 ANNA = Identity("anna", frozenset({"anna@example.org", "info@example.org"}))
 APPLICATION = Identity("crm", frozenset({"crm@example.org"}), domains=frozenset({"example.org", "example.com"}))
@@ -80,3 +82,25 @@ def test_refusal_shows_the_address_escaped_and_capped() -> None:
     (text,) = caught.value.reply.text
     assert text.isascii()
     assert len(text) < 160
+
+
+def test_at_a_site_with_domains_only_the_addresses_in_them_are_used() -> None:
+    everywhere = Identity(
+        "ada",
+        frozenset({"ada@example.org", "ada@example.net", "ada@sub.example.org", "postmaster"}),
+        domains=frozenset({"example.com", "example.net"}),
+        may_redirect=True,
+        recipients_per_hour=7,
+        generation=3,
+    )
+    here = narrowed(everywhere, frozenset({"example.org", "example.net"}))
+    assert here == replace(
+        everywhere,
+        addresses=frozenset({"ada@example.org", "ada@example.net"}),
+        domains=frozenset({"example.net"}),
+    )
+    assert may_use(here, "Ada@Example.ORG")
+    assert not may_use(here, "ada@sub.example.org")
+    assert not may_use(here, "any@example.com")
+    nowhere = narrowed(everywhere, frozenset({"example.edu"}))
+    assert (nowhere.addresses, nowhere.domains) == (frozenset(), frozenset())
