@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from pillarbox.directory.token import LEEWAY, KeyUnusable, TokenRefused, TokenVerifier, load_key
+from pillarbox.directory.token import LEEWAY, KeyUnusable, TokenRefused, TokenVerifier, load_key, read_jwk
 
 SECRET = "a secret of at least thirty-two octets"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -133,3 +133,49 @@ def test_a_key_that_cannot_be_used_names_the_file_and_what_is_expected(
 def test_a_key_that_is_not_there_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(KeyUnusable, match=r"none\.pem: cannot be read"):
         load_key(tmp_path / "none.pem")
+
+
+@pytest.mark.parametrize("octets", [b"[" * 6_000, b'{"a":' * 1_200, b"9" * 5_000])
+def test_json_that_is_nested_too_deep_is_malformed(tmp_path: Path, octets: bytes) -> None:
+    part = base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    checked = verifier(tmp_path, SECRET.encode())
+    good = jwt.encode(claims(), SECRET, algorithm="HS256")
+    for token in (f"{part}.{good.partition('.')[2]}", jwt.api_jws.encode(octets, SECRET, algorithm="HS256")):
+        with pytest.raises(TokenRefused, match="malformed"):
+            checked.login_of(token)
+
+
+def jwk(key: Any, **more: Any) -> dict[str, Any]:
+    """A public key as a provider publishes it."""
+    algorithm = {rsa.RSAPrivateKey: "RS256", ec.EllipticCurvePrivateKey: "ES256"}
+    name = next((name for kind, name in algorithm.items() if isinstance(key, kind)), "EdDSA")
+    made = jwt.get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
+    return {**made, "key_ops": ["verify"], **more}
+
+
+@pytest.mark.parametrize(("key", "algorithms"), [
+    (jwk(RSA), {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}), (jwk(RSA, alg="PS256"), {"PS256"}),
+    (jwk(KEYS["ES256"]), {"ES256"}), (jwk(ec.generate_private_key(ec.SECP384R1())), {"ES384"}),
+    (jwk(KEYS["EdDSA"], kid="k"), {"EdDSA"}),
+])  # fmt: skip
+def test_a_published_key_is_for_the_algorithms_of_its_type(key: dict[str, Any], algorithms: set[str]) -> None:
+    assert read_jwk(key).algorithms == algorithms
+
+
+def test_private_parts_of_a_published_key_are_not_read() -> None:
+    private = jwt.get_algorithm_by_name("RS256").to_jwk(RSA, as_dict=True)
+    assert isinstance(read_jwk({**private, "key_ops": ["sign", "verify"]}).key, rsa.RSAPublicKey)
+
+
+@pytest.mark.parametrize("key", [
+    {}, {"kty": "oct", "k": "c2VjcmV0"}, {"kty": ["RSA"]}, jwk(RSA, use="enc"), jwk(RSA, key_ops=["encrypt"]),
+    jwk(RSA, key_ops="verify"), jwk(RSA, alg="HS256"), jwk(RSA, alg="none"), jwk(RSA, alg="ES256"), jwk(RSA, alg=1),
+    jwk(RSA, kid="x" * 600), jwk(RSA, kid=1), jwk(RSA, n="AQAB"), jwk(RSA, n="x" * 50_000), jwk(RSA, e="x" * 50),
+    jwk(RSA, n="\u00e9"), jwk(RSA, e=""), jwk(rsa.generate_private_key(65537, 1024)),  # noqa: S505  weak on purpose
+    jwk(KEYS["ES256"], crv="secp256k1"), jwk(KEYS["ES256"], crv="P-384"), jwk(KEYS["ES256"], x="AAAA"),
+    jwk(KEYS["ES256"], x="A" * 43, y="A" * 43), jwk(KEYS["EdDSA"], crv="Ed448"), jwk(KEYS["EdDSA"], x=""),
+    jwk(ec.generate_private_key(ec.SECP256K1())),
+])  # fmt: skip
+def test_a_key_that_is_weak_or_for_something_else_or_none_is_not_taken(key: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(not for|for another|of no type|an RSA key|malformed|a kid)"):
+        read_jwk(key)

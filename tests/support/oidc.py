@@ -217,7 +217,7 @@ class Provider:
     def _post(self, path: str, form: dict[str, str], client: str) -> dict[str, Any]:
         pair = f"{urllib.parse.quote_plus(client)}:{urllib.parse.quote_plus(SECRET)}"
         headers = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        request = urllib.request.Request(self.issuer + path, urllib.parse.urlencode(form).encode(), headers)  # noqa: S310
+        request = urllib.request.Request(self.issuer + path, urllib.parse.urlencode(form).encode(), headers)  # noqa: S310  our own
         try:
             with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:  # noqa: S310  our own
                 octets = answer.read()
