@@ -25,6 +25,7 @@ from pillarbox.directory import service as directory_service
 from pillarbox.directory.app_password_service import app_password_handlers, use_handlers
 from pillarbox.directory.budget import Tries, budget_handlers
 from pillarbox.directory.password import Passwords
+from pillarbox.directory.rehash import rehash_handlers
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.guard.service import guard_handlers
 from pillarbox.guard.service import operator_handlers as guard_operator_handlers
@@ -108,6 +109,9 @@ class Storehouse:
             **directory_service.lookup_handlers(self.users.lookups),
             **budget_handlers(self._tries),
             **use_handlers(self.users.lookups),
+            **rehash_handlers(
+                self.users.verbs, lambda: self._passwords, lambda: local_settings(self._settings).scram
+            ),
         }
 
     def for_delivery(self) -> Handlers:

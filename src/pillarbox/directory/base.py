@@ -189,7 +189,8 @@ class AppPassword:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form; ``scram`` a stored
+    """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form, or, of
+    somebody who was imported and has not signed in yet, of another scheme (schemes/); ``scram`` a stored
     SCRAM-SHA-256 secret in RFC 5803 form or None; neither is in its repr. ``certificates``: marks of the client
     certificates that sign in as this account (certificate.py). ``password_hash`` "": the person is another
     directory's, and only ``app_passwords`` are kept here."""
@@ -264,6 +265,15 @@ class AccountLookup(Protocol):
 
     async def find(self, login: str) -> Account | None:
         """The account as it is now. Raises Unavailable."""
+        ...
+
+
+@runtime_checkable
+class RehashesAccounts(Protocol):
+    """The ability to replace another system's hash (rehash.py)."""
+
+    async def rehash(self, login: str, password: str) -> bool:
+        """Whether the account has another hash of this (prepared) password now. Raises Unavailable."""
         ...
 
 

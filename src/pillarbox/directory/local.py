@@ -14,6 +14,9 @@ the key in the settings, certificates by the marks that an account has.
 
 A look-up follows the hash too: a password changed while an attempt waited in line is not accepted any more.
 
+A hash that an import brought from another system is verified in its own scheme, and replaced by Argon2id as soon as
+it has been right once (rehash.py). The sign-in waits for that a moment, so that its session has the new generation.
+
 STANDARDS
     RFC 4616 2 (authzid: only one's own), RFC 4013 (preparation of both).
 
@@ -22,25 +25,41 @@ ERRORS
     made, for a key of tokens that cannot be used.
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from pillarbox.directory import figures
-from pillarbox.directory.base import Account, AccountLookup, Denied, Identity, Reason, Unavailable
+from pillarbox.directory.base import (
+    Account,
+    AccountLookup,
+    Denied,
+    Identity,
+    Reason,
+    RehashesAccounts,
+    Unavailable,
+)
 from pillarbox.directory.certificate import read_certificate
 from pillarbox.directory.memory import EntryKey, Memory
-from pillarbox.directory.password import Passwords
+from pillarbox.directory.password import Passwords, is_foreign
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
 from pillarbox.directory.scram import false_secret, read_secret
 from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.directory.token import TokenRefused, TokenVerifier, load_key
 from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials
+from pillarbox.telemetry.events import get_logger
 
 RIGHT_CEILING = 32_768
 WRONG_CEILING = 8_192
 _TRIES = 3
+REHASH_TIME = 1.5
+"""Seconds that a sign-in waits for it."""
+REHASH_PAUSE = 60.0
+"""Seconds without another attempt after one that failed: a cell that is away must not slow everybody's sign-in."""
+
+log = get_logger("directory")
 
 
 class LocalDirectory:
@@ -63,6 +82,7 @@ class LocalDirectory:
         self._entry = EntryKey()
         self._right = Memory[bool](settings.cache, RIGHT_CEILING)
         self._wrong = Memory[bool](settings.cache, WRONG_CEILING)
+        self._rehash_after = float("-inf")
 
     def offers_scram(self, counts: Callable[[str], bool]) -> bool:
         """Each enabled account that counts has a secret, and new passwords get one."""
@@ -172,11 +192,24 @@ class LocalDirectory:
         account = await self._accounts.find(login)
         for _ in range(_TRIES):
             right = await self._is_right(account, login, password, known_place)
+            if right and account is not None and is_foreign(account.password_hash):
+                await self._rehash(login, password)
             now = await self._accounts.find(login)
             if _generation(now) == _generation(account):
                 return _answer(account, right)
             account = now  # it changed while we hashed: ask again, by the new state
         raise Unavailable(f"the account {login!r} keeps changing")
+
+    async def _rehash(self, login: str, password: str) -> None:
+        """Lets an imported hash be replaced. That never keeps anybody out: the next sign-in tries again."""
+        if not isinstance(self._accounts, RehashesAccounts) or self._clock() < self._rehash_after:
+            return
+        try:
+            async with asyncio.timeout(REHASH_TIME):
+                await self._accounts.rehash(login, password)
+        except (Unavailable, TimeoutError) as error:
+            self._rehash_after = self._clock() + REHASH_PAUSE
+            log.warning("account.rehash_failed", login=login, reason=str(error) or "no answer in time")
 
     async def _is_right(self, account: Account | None, login: str, password: str, known_place: bool) -> bool:
         entry = self._entry.of(login, password, str(_generation(account)))

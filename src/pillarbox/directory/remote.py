@@ -38,7 +38,7 @@ OnChange = Callable[[str, int], None]
 
 
 class RemoteAccounts:
-    """See the module's text; satisfies AccountLookup."""
+    """See the module's text; satisfies AccountLookup and RehashesAccounts."""
 
     def __init__(self, link: LinkLike) -> None:
         self._link = link
@@ -85,10 +85,13 @@ class RemoteAccounts:
                 self._cache.popitem(last=False)
         return account
 
-    async def _ask(self, verb: str, body: Any) -> Any:
+    async def rehash(self, login: str, password: str) -> bool:
+        return from_body(bool, await self._ask("account.rehash", (login, password), repeat=False))
+
+    async def _ask(self, verb: str, body: Any, *, repeat: bool = True) -> Any:
         try:
             async with asyncio.timeout(ANSWER_TIME):
-                return await self._link.request(verb, body, patience=PATIENCE, repeat=True)
+                return await self._link.request(verb, body, patience=PATIENCE, repeat=repeat)
         except ChannelClosed as error:
             raise Unavailable(f"the spool process cannot be reached: {error}") from error
         except TimeoutError as error:
