@@ -28,6 +28,7 @@ from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadab
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
@@ -59,6 +60,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
         found.extend(_route(f"route[{number}]", route, delivery))
     found.extend(examine_acme(settings.acme))
     found.extend(_token_keys(settings, submission))
+    found.extend(_providers(settings, submission))
     found.extend(_cells(settings))
     found.extend(_file(settings))
     found.extend(_catch_all(settings))
@@ -125,6 +127,25 @@ def _token_keys(settings: Settings, user: User) -> Iterator[Finding]:
             else:
                 if key.algorithm == "HS256":
                     yield from _secrecy(f"directory {directory.name}", "token_key", directory.tokens.key)
+
+
+def _providers(settings: Settings, user: User) -> Iterator[Finding]:
+    """What the directories of tokens read."""
+    for directory in settings.directories:
+        if not isinstance(directory, OauthSettings):
+            continue
+        subject = f"directory {directory.name}"
+        yield from _closed_to(user, subject, ("client_secret", directory.client_secret), ("ca", directory.ca))
+        if directory.ca is not None:
+            yield from examine_authorities(subject, directory.ca)
+        if directory.client_secret is not None:
+            found: list[Finding] = []
+            octets = read_file(subject, "client_secret", directory.client_secret, found, "write the secret into it")
+            yield from found
+            if octets is not None and not octets.strip():
+                message = f"the client_secret {directory.client_secret} is empty"
+                yield Finding(Severity.ERROR, subject, message, "write the secret into it", True)
+            yield from _secrecy(subject, "client_secret", directory.client_secret)
 
 
 def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:

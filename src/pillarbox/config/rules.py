@@ -17,6 +17,7 @@ from pillarbox.config.acme import check_acme
 from pillarbox.config.cluster import check_cluster
 from pillarbox.config.directories import kinds
 from pillarbox.config.directories.local import LocalTable
+from pillarbox.config.directories.oauth import OauthTable
 from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.legacy import check_legacy
 from pillarbox.config.lines import Path as KeyPath
@@ -248,6 +249,19 @@ def _directories(tables: FileTable) -> Broken:
     for number, directory in enumerate(tables.directory):
         for key, message in kinds.check(directory):
             yield ("directory", number, key), message
+        if isinstance(directory, OauthTable) and directory.people not in (None, directory.name):
+            yield from _people(directory, ("directory", number, "people"), tables)
+
+
+def _people(directory: OauthTable, at: KeyPath, tables: FileTable) -> Broken:
+    """Whom it asks about its people must be able to say."""
+    name = str(directory.people)
+    known = {each.name: each for each in tables.directory if each is not directory}
+    if name not in known:
+        expected = "the name of another [[directory]]"
+        yield at, f'found "{name}"; expected {expected}{nearest(name, tuple(known))}'
+    elif known[name].opaque or not known[name].has_passwords:
+        yield at, f'found "{name}", which cannot say who somebody is without a password; expected another one'
 
 
 def _delivery(tables: FileTable) -> Broken:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pillarbox.config.directories.table import DirectoryTable
 from pillarbox.config.fields import Count, Field, FilePath, Text, Time
-from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
+from pillarbox.directory.oauth.settings import CheckBy, OauthSettings, is_asked
 
 _OAUTH = OauthSettings(name="", issuer="")
 
@@ -165,7 +164,7 @@ def check(table: OauthTable) -> Iterator[tuple[str, str]]:
         yield "tenant", "not found beside preset = \"entra\"; expected the tenant's id: others' people would come in"
     for key in ("issuer", "keys_url", "introspection_url"):
         url = getattr(table, key)
-        if url is not None and not _is_url(url):
+        if url is not None and not is_asked(url, plain=True):
             yield key, f'found "{url}"; expected a URL of https, or of http on this machine'
     if table.people == table.name:
         yield "people", "found its own name; expected another directory"
@@ -190,14 +189,3 @@ def _check_client(table: OauthTable) -> Iterator[tuple[str, str]]:
             yield key, 'not found beside check_by = "introspection"; expected who we are when we ask'
         if getattr(table, key) is not None and not asks:
             yield key, 'found without check_by = "introspection"; nobody would be asked with it'
-
-
-def _is_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost"))

@@ -4,8 +4,9 @@
     status, octets = await http.ask(url)                                 # GET
     status, octets = await http.ask(url, form={...}, authorization=...)  # POST
 
-The certificate is checked, and nothing is asked outside TLS, except on this machine (``is_asked``). The environment's
-proxies are not used. An answer in a coding (gzip) is not asked for, and not understood: it could be a bomb.
+The certificate is checked, and nothing is asked outside TLS, except on this machine (settings.is_asked). Proxies that
+the environment names are not used. An answer in a coding (gzip) is neither asked for nor understood: it could be a
+bomb.
 
 STANDARDS
     RFC 9110 (HTTP), RFC 8414 2 (URLs of https only).
@@ -29,27 +30,7 @@ from pillarbox.directory.servers import ServerFailed
 ANSWER_CEILING = 256 * 1024
 """Octets of an answer."""
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "pillarbox"}
-
-
-def is_asked(url: str, *, plain: bool) -> bool:
-    """Whether a URL may be asked: https, or, with ``plain``, http on this machine."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    return parts.scheme == "https" or (plain and is_plain(url))
-
-
-def is_plain(url: str) -> bool:
-    """Whether it is http on this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
 def basic(client_id: str, secret: str) -> str:

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from pillarbox.directory.base import Unusable
 from pillarbox.directory.document import read_object
-from pillarbox.directory.oauth.http import Http, basic, is_asked, is_plain
-from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
+from pillarbox.directory.oauth.http import Http, basic
+from pillarbox.directory.oauth.settings import CheckBy, OauthSettings, is_asked, is_plain
 from pillarbox.directory.servers import ServerFailed, Servers
 from pillarbox.directory.token import PublicKey, read_jwk
 from pillarbox.directory.upstream import Narrate, silent

@@ -7,8 +7,11 @@ ERRORS
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pillarbox.directory.settings import DirectorySettings
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class CheckBy(Enum):
@@ -56,3 +59,21 @@ class OauthSettings(DirectorySettings):
     def configuration_url(self) -> str:
         """Where the provider says what else there is (OpenID Connect Discovery 4)."""
         return self.issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+
+def is_asked(url: str, *, plain: bool) -> bool:
+    """Whether a URL may be asked: https, or, with ``plain``, http on this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (plain and is_plain(url))
+
+
+def is_plain(url: str) -> bool:
+    """Whether it is http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
