@@ -2,7 +2,14 @@
 
 import pytest
 
-from pillarbox.certificates.renewal import LEAST_NEAR_THE_END, LEAST_WHEN_LIMITED, PAUSES, due_at, next_try
+from pillarbox.certificates.renewal import (
+    LEAST_NEAR_THE_END,
+    LEAST_WHEN_LIMITED,
+    MOST_WHEN_LIMITED,
+    PAUSES,
+    due_at,
+    next_try,
+)
 from pillarbox.certificates.shelf import Kept
 
 DAY = 86_400.0
@@ -48,5 +55,7 @@ def test_near_the_end_it_is_tried_more_often_but_not_without_end() -> None:
 
 
 def test_who_asks_too_often_waits_an_hour_at_least() -> None:
-    assert next_try(1, 0.0, None, limited=True) == LEAST_WHEN_LIMITED
-    assert next_try(1, 0.0, Kept(b"", -DAY, 60.0), limited=True) == LEAST_WHEN_LIMITED
+    assert next_try(1, 0.0, None, limited=0.0) == LEAST_WHEN_LIMITED
+    assert next_try(1, 0.0, Kept(b"", -DAY, 60.0), limited=0.0) == LEAST_WHEN_LIMITED
+    assert next_try(1, 0.0, None, limited=2 * DAY) == 2 * DAY
+    assert next_try(1, 0.0, None, limited=1e12) == MOST_WHEN_LIMITED

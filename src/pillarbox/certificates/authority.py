@@ -16,6 +16,7 @@ ERRORS
 """
 
 import datetime
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ NETWORK_TIME = 30
 """Seconds for one request, and for its answer to begin."""
 
 _MOST_SAID = 500
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 ORDER_TIME = 180
 """Seconds for the authority to look and to issue."""
@@ -45,6 +47,7 @@ _ADVICE = {
     "caa": "a CAA record in DNS forbids this authority",
     "unauthorized": "what answers on port 80 of the name, or its TXT record, is not this server's",
     "rejectedIdentifier": "the authority issues nothing for that name",
+    "rateLimited": "wait: too much was asked of the authority for this name or from this account",
     "externalAccountRequired": "this authority wants accounts that it gave out itself: take another one",
     "userActionRequired": "read what the authority says, and agree again",
     "invalidContact": "correct email in [acme]",
@@ -62,14 +65,15 @@ class AcmeAuthority:
     def __init__(self, settings: AcmeSettings, account_key: bytes) -> None:
         self._settings = settings
         self._key = account_key
+        self._retry_after: float | None = None
 
     def issue(self, name: str, key: bytes, proof: Proof) -> bytes:
         """A chain for ``name``. Raises AuthorityError."""
-        return _in_words(lambda: self._issue(name, key, proof))
+        return self._in_words(lambda: self._issue(name, key, proof))
 
     def suggestion(self, chain: bytes) -> tuple[float | None, float | None]:
         """When to renew, and when to ask again (RFC 9773). Raises AuthorityError."""
-        return _in_words(lambda: self._suggestion(chain))
+        return self._in_words(lambda: self._suggestion(chain))
 
     def _issue(self, name: str, key: bytes, proof: Proof) -> bytes:
         acme = self._client()
@@ -97,6 +101,7 @@ class AcmeAuthority:
         if self._settings.authority is not None:
             # requests takes the path of a file as well, the library's hint knows only of bool
             net.verify_ssl = str(self._settings.authority)  # type: ignore[assignment]  # as said above
+        net.session.hooks["response"].append(self._note)
         directory = messages.Directory.from_json(net.get(self._settings.directory).json())
         return client.ClientV2(directory, net)
 
@@ -107,6 +112,49 @@ class AcmeAuthority:
             acme.new_account(new)
         except errors.ConflictError as known:
             acme.net.account = messages.RegistrationResource(uri=known.location, body=messages.Registration())
+
+    def _note(self, response: requests.Response, *_arguments: object, **_keywords: object) -> None:
+        """How long an answer that refuses says to wait; the library does not tell (RFC 8555 6.6)."""
+        if response.status_code in (429, 503):
+            found = _SECONDS.fullmatch(response.headers.get("Retry-After", ""))
+            self._retry_after = float(found.group()) if found is not None else None
+
+    def _in_words(self, call: Callable[[], T]) -> T:
+        """``call``'s value; what it raises becomes an AuthorityError."""
+        try:
+            return call()
+        except errors.ValidationError as error:
+            problems = [
+                challenge.error
+                for authorization in error.failed_authzrs
+                for challenge in authorization.body.challenges
+                if challenge.error is not None
+            ]
+            raise self._said(problems[0], "it could not see that the name is ours: ") from None
+        except errors.IssuanceError as error:
+            raise self._said(error.error) from None
+        except messages.Error as error:
+            raise self._said(error) from None
+        except (requests.exceptions.RequestException, errors.ARIError) as error:
+            cause = error.__cause__ if isinstance(error, errors.ARIError) else error
+            raise AuthorityError(f"the authority cannot be reached: {_short(cause)}", _UNREACHABLE) from None
+        except errors.TimeoutError:
+            reason = f"the authority did not decide within {ORDER_TIME} s"
+            raise AuthorityError(reason, "nothing is to be done: it is asked again") from None
+        except AuthorityError:
+            raise
+        except (errors.Error, josepy_errors.Error, ValueError, LookupError, AttributeError, TypeError) as error:
+            # the last two are how the library says that a value in an answer has another type than it looks for
+            raise AuthorityError(f"the authority was not understood: {_short(error)}", _UNDERSTOOD) from None
+
+    def _said(self, problem: messages.Error, before: str = "") -> AuthorityError:
+        """What the authority said, with what to do about it."""
+        code = problem.code or problem.typ
+        parts = [problem, *(problem.subproblems or ())]
+        detail = "; ".join(part.detail for part in parts if part.detail) or problem.title or "no reason given"
+        text = f"the authority said: {before}{_clean(detail)} ({code})"
+        limited = (self._retry_after or 0.0) if code == "rateLimited" else None
+        return AuthorityError(text, _ADVICE.get(code, _OTHERWISE), limited=limited)
 
 
 def _show(acme: client.ClientV2, authorization: messages.AuthorizationResource, proof: Proof) -> tuple[str, str]:
@@ -131,43 +179,6 @@ def _show(acme: client.ClientV2, authorization: messages.AuthorizationResource, 
         return place, value
     offered = ", ".join(challenge.chall.typ for challenge in authorization.body.challenges)
     raise AuthorityError(f"the authority offers no {proof.kind}, only {offered}", "take another authority")
-
-
-def _in_words(call: Callable[[], T]) -> T:
-    """``call``'s value; what it raises becomes an AuthorityError."""
-    try:
-        return call()
-    except errors.ValidationError as error:
-        problems = [
-            challenge.error
-            for authorization in error.failed_authzrs
-            for challenge in authorization.body.challenges
-            if challenge.error is not None
-        ]
-        raise _said(problems[0], "it could not see that the name is ours: ") from None
-    except errors.IssuanceError as error:
-        raise _said(error.error) from None
-    except messages.Error as error:
-        raise _said(error) from None
-    except (requests.exceptions.RequestException, errors.ARIError) as error:
-        cause = error.__cause__ if isinstance(error, errors.ARIError) else error
-        raise AuthorityError(f"the authority cannot be reached: {_short(cause)}", _UNREACHABLE) from None
-    except errors.TimeoutError:
-        reason = f"the authority did not decide within {ORDER_TIME} s"
-        raise AuthorityError(reason, "nothing is to be done: it is asked again") from None
-    except (errors.Error, josepy_errors.Error, ValueError, KeyError) as error:
-        raise AuthorityError(f"the authority was not understood: {_short(error)}", _UNDERSTOOD) from None
-
-
-def _said(problem: messages.Error, before: str = "") -> AuthorityError:
-    """What the authority said, with what to do about it."""
-    code = problem.code or problem.typ
-    parts = [problem, *(problem.subproblems or ())]
-    detail = "; ".join(part.detail for part in parts if part.detail) or problem.title or "no reason given"
-    advice = _ADVICE.get(code, _OTHERWISE)
-    return AuthorityError(
-        f"the authority said: {before}{_clean(detail)} ({code})", advice, limited=code == "rateLimited"
-    )
 
 
 def _short(error: BaseException | None) -> str:

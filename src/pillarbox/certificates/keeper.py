@@ -44,9 +44,10 @@ log = get_logger("certificates")
 
 
 class AuthorityError(Exception):
-    """The authority did not issue; ``str()`` says why. ``advice``: what to do. ``limited``: we ask too often."""
+    """The authority did not issue; ``str()`` says why. ``advice``: what to do. ``limited``: we ask too often, and are
+    to wait so many seconds (0: it did not say how many)."""
 
-    def __init__(self, reason: str, advice: str, *, limited: bool = False) -> None:
+    def __init__(self, reason: str, advice: str, *, limited: float | None = None) -> None:
         super().__init__(reason)
         self.advice = advice
         self.limited = limited
@@ -247,7 +248,9 @@ class Keeper:
         proof: Proof = _ByHook(settings) if settings.hook else _ByHttp(self._responder)
         return self._shelf.put(name, key, self._authority(settings).issue(name, key, proof))
 
-    async def _failed(self, name: str, known: _Name, reason: str, advice: str, *, limited: bool = False) -> None:
+    async def _failed(
+        self, name: str, known: _Name, reason: str, advice: str, *, limited: float | None = None
+    ) -> None:
         failures = known.trouble.failures + 1
         known.trouble = Trouble(failures, next_try(failures, self._now(), known.kept, limited=limited))
         known.reason, known.advice = reason, advice

@@ -22,6 +22,9 @@ PAUSES = (60.0, 300.0, 900.0, 3600.0, 7200.0, 14_400.0, 43_200.0)
 LEAST_WHEN_LIMITED = 3600.0
 """Seconds after an authority said that we ask too often."""
 
+MOST_WHEN_LIMITED = 604_800.0
+"""Seconds that an authority can keep us waiting: Let's Encrypt's longest window is a week."""
+
 LEAST_NEAR_THE_END = 900.0
 """No shorter pause than this follows from a certificate's running out."""
 
@@ -32,12 +35,12 @@ def due_at(kept: Kept, suggested: float | None = None) -> float:
     return third if suggested is None else min(third, suggested)
 
 
-def next_try(failures: int, now: float, kept: Kept | None, *, limited: bool = False) -> float:
-    """When to try again after so many failures in a row (at least 1). ``kept``: what is still in use;
-    ``limited``: the authority said that we ask too often."""
+def next_try(failures: int, now: float, kept: Kept | None, *, limited: float | None = None) -> float:
+    """When to try again after so many failures in a row (at least 1). ``kept``: what is still in use; ``limited``:
+    the authority said that we ask too often, and so many seconds are to pass (0: it did not say how many)."""
     pause = PAUSES[min(failures, len(PAUSES)) - 1]
     if kept is not None and kept.not_after > now:
         pause = min(pause, max(LEAST_NEAR_THE_END, (kept.not_after - now) / 8))
-    if limited:
-        pause = max(pause, LEAST_WHEN_LIMITED)
+    if limited is not None:
+        pause = max(pause, LEAST_WHEN_LIMITED, min(limited, MOST_WHEN_LIMITED))
     return now + pause

@@ -74,9 +74,16 @@ class CertificateWatch:
         while True:
             await asyncio.sleep(LOOK_EVERY if self._stamps else EXAMINE_EVERY)
             if any(_stamp(path) not in (None, stamp) for path, stamp in self._stamps.items()):
-                await self._renewed()  # a file that is gone or damaged takes nothing away: the old one is in use
+                await self._load()
             elif self._clock() - self._examined_at >= EXAMINE_EVERY:
                 self._examine()
+
+    async def _load(self) -> None:
+        """A file that is gone takes nothing away: the old certificate is in use; nor does a bug end the looking."""
+        try:
+            await self._renewed()
+        except Exception:
+            log.exception("certificate.failed")
 
     def status(self) -> dict[str, dict[str, Any]] | None:
         """Each site: until when its certificate is good (None: there is none), and what is doubtful about it."""
