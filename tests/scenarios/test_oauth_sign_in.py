@@ -5,7 +5,7 @@ import itertools
 import json
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,23 @@ def directory(provider: Provider, folder: Path, **keys: Any) -> str:
     return "[[directory]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
 
 
-def office(folder: Path, authority: Authority, provider: Provider, at_end: Any, **keys: Any) -> Office:
+def office(
+    folder: Path,
+    authority: Authority,
+    provider: Provider,
+    at_end: Any,
+    *,
+    mechanisms: Sequence[str] = MECHANISMS,
+    directories: str = '["corp"]',
+    **keys: Any,
+) -> Office:
     daemon = start_daemon(
         folder,
         authority,
         at_end=at_end,
         site=(
-            f"mechanisms = {json.dumps(MECHANISMS)}",
-            'directories = ["corp"]',
+            f"mechanisms = {json.dumps(mechanisms)}",
+            f"directories = {directories}",
             'failed_sign_in_time = "200ms"',
         ),
         extra='[[directory]]\nname = "local"\nkind = "local"\n' + directory(provider, folder, **keys),
@@ -246,3 +255,33 @@ def test_a_provider_that_is_away_or_hangs_is_454_and_then_works_again(asking: Of
     finally:
         asking.provider.start()
     assert asking.sign_in("XOAUTH2", "scanner", asking.provider.token_for("scanner", "opaque"))[0] == 235
+
+
+def test_another_directory_says_who_somebody_is_and_whom_it_does_not_let_in(
+    tmp_path: Path, authority: Authority, request: pytest.FixtureRequest
+) -> None:
+    """The local accounts: passwords work beside tokens there, and an account that is disabled ends both."""
+    with running_provider(tmp_path / "provider") as provider:
+        both = office(
+            tmp_path,
+            authority,
+            provider,
+            request.addfinalizer,
+            mechanisms=("PLAIN", *MECHANISMS),
+            directories='["corp", "local"]',
+            people="local",
+            refresh=0,
+        )
+        both.daemon.user("anna", "her password", ["info@example.org"])
+        token = provider.sign_in("anna")
+        assert both.sign_in("XOAUTH2", "info@example.org", token)[0] == 235
+        assert both.sign_in("XOAUTH2", "a.smith@example.org", token)[0] == 535
+        with both.client() as client:
+            client.login("anna", "her password")
+            with pytest.raises(smtplib.SMTPSenderRefused):
+                client.sendmail("a.smith@example.org", ["bob@elsewhere.example"], "Subject: no\r\n\r\nno\r\n")
+        assert both.sign_in("XOAUTH2", "scanner", provider.token_for("scanner", "jwt"))[0] == 535
+        both.daemon.ask("user.disable", {"login": "anna"})
+        before = len(both.daemon.log())
+        assert both.sign_in("XOAUTH2", "anna", token)[0] == 535
+        assert both.daemon.wait_for("signin.failed", after=before)["reason"] == "disabled"
