@@ -64,7 +64,12 @@ class Pebble:
             table["certificateValidityPeriod"] = self.validity
         configuration = self.folder / "pebble.json"
         configuration.write_text(json.dumps({"pebble": table}))
-        environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+        environment = {
+            **os.environ,
+            "PEBBLE_VA_NOSLEEP": "1",
+            "PEBBLE_AUTHZREUSE": "0",
+            "PEBBLE_WFE_NONCEREJECT": "20",
+        }
         with (self.folder / "pebble.log").open("ab") as log:
             self.process = subprocess.Popen(
                 ("pebble", "-config", str(configuration), "-dnsserver", f"127.0.0.1:{self.names.port}"),

@@ -18,7 +18,7 @@ ERRORS
 import datetime
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from acme import challenges, client, crypto_util, errors, messages
@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 NETWORK_TIME = 30
 """Seconds for one request, and for its answer to begin."""
+
+NONCE_TRIES = 4
+"""How often a request is made anew, twice each time, when its nonce is refused (RFC 8555 6.5)."""
 
 _MOST_SAID = 500
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -57,6 +60,19 @@ _ADVICE = {
 _OTHERWISE = "read what the authority says"
 _UNDERSTOOD = "look whether directory in [acme] is the URL of an ACME directory (RFC 8555)"
 _UNREACHABLE = "look whether this machine reaches the authority's directory, and whether its certificate is trusted"
+
+
+class _Network(client.ClientNetwork):
+    """The library's, which tries a nonce that is refused once more; authorities may refuse several in a row."""
+
+    def post(self, *arguments: Any, **keywords: Any) -> requests.Response:
+        for _ in range(NONCE_TRIES):
+            try:
+                return super().post(*arguments, **keywords)
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*arguments, **keywords)
 
 
 class AcmeAuthority:
@@ -97,7 +113,7 @@ class AcmeAuthority:
 
     def _client(self) -> client.ClientV2:
         key = JWK.load(self._key)
-        net = client.ClientNetwork(key, alg=ES256, user_agent=f"Pillarbox/{__version__}", timeout=NETWORK_TIME)
+        net = _Network(key, alg=ES256, user_agent=f"Pillarbox/{__version__}", timeout=NETWORK_TIME)
         if self._settings.authority is not None:
             # requests takes the path of a file as well, the library's hint knows only of bool
             net.verify_ssl = str(self._settings.authority)  # type: ignore[assignment]  # as said above
