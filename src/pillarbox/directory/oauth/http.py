@@ -49,6 +49,7 @@ class Http:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def ask(
         self, url: str, *, form: Mapping[str, str] | None = None, authorization: str = ""
@@ -66,12 +67,21 @@ class Http:
 
     def close(self) -> None:
         """Ends its connections; in the loop that asked."""
-        if self._session is not None:
-            self._ending = asyncio.get_running_loop().create_task(self._session.close())
-            self._session = None
+        self._closed = True
+        session, self._session = self._session, None
+        if session is None or session.connector is None:
+            return
+        connector = session.connector
+        session.detach()
+        closing = connector.close()  # at once; what is left is to wait for TLS to say goodbye
+
+        async def wait() -> None:
+            await closing
+
+        self._ending = asyncio.get_running_loop().create_task(wait())
 
     def _open(self) -> aiohttp.ClientSession:
-        if self._ending is not None:
+        if self._closed:
             raise ServerFailed("the directory was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
