@@ -1,6 +1,7 @@
 """Two sites on one address, told apart by SNI: each with its certificate, its domains, its people; a login at one is
 nothing at the other."""
 
+import base64
 import hashlib
 import socket
 import ssl
@@ -119,4 +120,52 @@ def test_who_is_of_both_sends_as_each_one_s_own(daemon: RunningDaemon, other: Is
             assert session.transaction(content, own).startswith("550 5.7.1 ")
             assert session.transaction(content.replace(others.encode(), own.encode()), own).startswith("250 ")
     daemon.wait_for("delivery.delivered")
+    assert daemon.stop() == 0
+
+
+def _line(login: str, password: str) -> str:
+    """A line of a password file."""
+    salt = b"pepper"
+    digest = hashlib.sha1(password.encode() + salt, usedforsecurity=False).digest()
+    return f"{login}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n"
+
+
+def test_with_directories_of_their_own_one_login_is_two_people(
+    tmp_path: Path, authority: Authority, other: Issued, request: pytest.FixtureRequest
+) -> None:
+    """Each site asks its own directory alone: what Ada's password is at the one is nothing at the other."""
+    directories = ""
+    for name, domain, secret in (("ours", "example.org", "first secret"), ("theirs", "example.net", "second secret")):
+        (tmp_path / name).write_text(_line("ada", secret))
+        directories += f'[[directory]]\nname = "{name}"\nkind = "passwd"\nfile = "{name}"\ndomain = "{domain}"\n'
+    daemon = start_daemon(
+        tmp_path,
+        authority,
+        at_end=request.addfinalizer,
+        site=('directories = ["ours"]',),
+        extra=directories,
+        start=False,
+    )
+    lines = (
+        "",
+        "[[site]]",
+        f'name = "{OTHER}"',
+        f'submissions = ["127.0.0.1:{daemon.submissions}"]',
+        f'certificate = "{other.certificate}"',
+        f'key = "{other.key}"',
+        'directories = ["theirs"]',
+    )
+    daemon.config.write_text(daemon.config.read_text() + "\n".join(lines) + "\n")
+    daemon.start()
+    for name, ca, own, right, wrong in (
+        (SITE, daemon.ca, "ada@example.org", "first secret", "second secret"),
+        (OTHER, other.ca, "ada@example.net", "second secret", "first secret"),
+        (SITE, daemon.ca, "ada@example.org", "first secret", "second secret"),  # and what is remembered stays apart
+    ):
+        with Talk(daemon.submissions, ca, name=name) as session:
+            session.say("EHLO client.example.org")
+            assert session.sign_in("ada", wrong).startswith("535 ")
+            assert session.sign_in("ada", right).startswith("235 ")
+            content = f"From: {own}\r\nSubject: s\r\n\r\ntext\r\n".encode()
+            assert session.transaction(content, own).startswith("250 ")
     assert daemon.stop() == 0
