@@ -183,3 +183,41 @@ def test_the_old_certificate_stays_when_the_authority_is_away(
     assert failed["next_try"] > failed["time"][:19]
     assert _shown(daemon) == first
     assert daemon.stop() == 0
+
+
+def test_a_site_alone_on_its_address_gets_its_first_certificate_on_both_ports(
+    tmp_path: Path, make_pebble: Callable[..., Pebble], authority: Authority, request: pytest.FixtureRequest
+) -> None:
+    """One context for the address: no SNI to switch it (another transport than with several sites)."""
+    pebble = make_pebble()
+    pebble.stop()
+    daemon = start_daemon(tmp_path, authority, at_end=request.addfinalizer, start=False)
+    lines = [
+        line for line in daemon.config.read_text().splitlines() if not line.startswith(("certificate =", "key ="))
+    ]
+    at = lines.index(f'name = "{SITE}"')
+    lines[at] = f'name = "{NAME}"\ncertificate = "acme"'
+    lines += [
+        "[acme]",
+        "agree_to_terms = true",
+        f'directory = "{pebble.directory}"',
+        f'ca = "{pebble.ca}"',
+        f'listen = ["127.0.0.1:{pebble.responder_port}"]',
+    ]
+    daemon.config.write_text("\n".join(lines) + "\n")
+    daemon.start()
+    daemon.wait_for("acme.failed", timeout=60)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        Talk(daemon.submissions, daemon.ca, name=NAME)
+    with Talk(daemon.submission, name=NAME) as talk, pytest.raises((ssl.SSLError, ConnectionError)):
+        talk.start_tls(daemon.ca)
+    pebble.start()
+    daemon.ask("reload")
+    daemon.wait_for("certificate.loaded", timeout=60)
+    roots = pebble.roots()
+    with Talk(daemon.submissions, roots, name=NAME) as talk:
+        assert talk.greeting == f"220 {NAME} ESMTP Pillarbox"
+    with Talk(daemon.submission, name=NAME) as talk:
+        talk.start_tls(roots)
+    assert daemon.stop() == 0
+    assert [line for line in daemon.log() if "traceback" in line] == []
