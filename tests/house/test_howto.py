@@ -72,7 +72,8 @@ def test_settings_that_are_told_are_valid(page: Path, tmp_path: Path) -> None:
     from pillarbox.config import parse
 
     for block in blocks(page, "toml"):
-        settings = parse(SITE + block, tmp_path / "pillarbox.toml")
+        whole = block if "[[site]]" in block else SITE + block
+        settings = parse(whole, tmp_path / "pillarbox.toml")
         assert settings.sites, block
 
 
