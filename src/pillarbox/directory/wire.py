@@ -70,17 +70,23 @@ def shown(line: bytes) -> str:
 async def connect(place: Place) -> "Wire":
     """Connects in the clear; cancelled when it takes too long. Raises ServerFailed."""
     wire = Wire()
+    connecting = asyncio.create_task(_connect(wire, place))
     try:
-        if place.path:
-            await asyncio.get_running_loop().create_unix_connection(lambda: wire, place.path)
-        else:
-            await transports.open_connection(lambda: wire, place.host, place.port, None)
+        await asyncio.shield(connecting)
     except OSError as error:
         raise ServerFailed(f"cannot connect: {why(error)}") from None
-    except BaseException:
-        wire.abort()
+    except asyncio.CancelledError:
+        # cancelled itself at the wrong moment, it would lose its socket; so it ends by the system's time limit
+        connecting.add_done_callback(lambda done: (done.cancelled() or done.exception(), wire.abort()))
         raise
     return wire
+
+
+async def _connect(wire: "Wire", place: Place) -> None:
+    if place.path:
+        await asyncio.get_running_loop().create_unix_connection(lambda: wire, place.path)
+    else:
+        await transports.open_connection(lambda: wire, place.host, place.port, None)
 
 
 def why(error: OSError) -> str:

@@ -39,7 +39,7 @@ class MailboxBackend:
         self._narrate = narrate
         self._naming = Naming(settings.login, settings.domains)
         self._context = client_context(settings.ca) if settings.tls != "none" else None
-        self._servers = Servers(settings.servers, settings.timeout)
+        self._servers = Servers(settings.servers, settings.timeout, directory=settings.name)
         self._connect_time = CONNECT_PART * settings.timeout / len(settings.servers)
         self._pool = Pool(self._open, spares=max(1, settings.connections // 2))
         self._turns = Turns(settings.connections, settings.timeout)
@@ -60,6 +60,14 @@ class MailboxBackend:
         async with self._turns.turn():
             denied = await self._servers.ask(lambda place: self._sign_in(place, login, password), again=False)
         return person.identity if denied is None else denied
+
+    async def prepare(self) -> None:
+        """Connects up to where a sign-in would begin (upstream.Reachable)."""
+
+        async def work(place: Place) -> None:
+            (await self._pool.take(place, self._narrate)).leave()
+
+        await self._servers.ask(work)
 
     async def _sign_in(self, place: Place, login: str, password: str) -> Denied | None:
         connection = await self._pool.take(place, self._narrate)

@@ -23,6 +23,9 @@ from pillarbox.directory.wire import Place
 SPARE_TIME = 30.0
 """Seconds; servers end a connection without a sign-in after a minute at the earliest."""
 
+MAKING = "directory-spare"
+"""The name of the tasks that make one ahead."""
+
 Open = Callable[[Place, Narrate], Awaitable[Connection]]
 
 
@@ -60,7 +63,7 @@ class Pool:
         there = len(self._spares[place]) + sum(made == place for made in self._making.values())
         if self._closed or there >= self._limit:
             return
-        task = asyncio.create_task(self._make(place))
+        task = asyncio.create_task(self._make(place), name=MAKING)
         self._making[task] = place
         task.add_done_callback(self._making.pop)
 
@@ -69,6 +72,9 @@ class Pool:
             connection = await self._open(place, silent)
         except ServerFailed:
             return  # whoever asks next is told
+        if self._closed:
+            connection.leave()
+            return
         self._spares[place].append(connection)
         asyncio.get_running_loop().call_later(SPARE_TIME, self._expire, place, connection)
 
@@ -78,10 +84,8 @@ class Pool:
             connection.leave()
 
     def close(self) -> None:
-        """Ends the spares; makes no more."""
+        """Ends the spares, and those that are being made as soon as they are there; makes no more."""
         self._closed = True
-        for task in self._making:
-            task.cancel()
         for spares in self._spares.values():
             while spares:
                 spares.popleft().leave()
