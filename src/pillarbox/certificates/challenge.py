@@ -7,7 +7,8 @@
 
 Anybody may connect. A request is read up to its empty line, within MAX_HEAD octets and TIME seconds; GET of a path
 that is published now is answered, everything else is 404, what is no HTTP request 400. Each connection has one
-request and is closed. Beyond MAX_CONNECTIONS the newest is closed unread: the authority asks again.
+request and is closed. Beyond MAX_CONNECTIONS the newest takes the place of the oldest: an authority has said all in
+the moment that it is there, who only holds connections has not.
 
 STANDARDS
     RFC 8555 8.3 (http-01), RFC 9112 (HTTP/1.1: request line, header section).
@@ -27,7 +28,7 @@ from pillarbox.telemetry.counters import counter
 MAX_HEAD = 4096
 """Octets of a request line with its header section."""
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 128
 """At a time."""
 
 TIME = 5.0
@@ -44,7 +45,7 @@ class Responder:
     def __init__(self) -> None:
         self._answers: dict[str, bytes] = {}
         self._servers: list[asyncio.Server] = []
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
 
     async def listen(self, sockets: Iterable[socket.socket]) -> None:
         """Serves on listening sockets, which are its own from now on."""
@@ -71,10 +72,10 @@ class Responder:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= MAX_CONNECTIONS:
-            REQUESTS.add(1, "refused")
-            writer.transport.abort()
-            return
-        self._open.add(writer)
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(TIME):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -85,7 +86,7 @@ class Responder:
         except (asyncio.IncompleteReadError, OSError, TimeoutError):
             REQUESTS.add(1, "none")
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
             writer.transport.abort()
 
     def _answer(self, head: bytes) -> tuple[str, bytes]:
