@@ -20,6 +20,7 @@ GROUPS: tuple[list[str], ...] = (
         ["user"],
         ["user", "certificate"],
         ["user", "app-password"],
+        ["directory"],
         ["queue"],
         ["spool"],
         ["guard"],

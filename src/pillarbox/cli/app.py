@@ -10,7 +10,7 @@ import traceback
 from typing import NoReturn
 
 from pillarbox import __version__
-from pillarbox.cli import bench, check, cluster, config_file, guard, initialise, queue, serve, spool, user
+from pillarbox.cli import bench, check, cluster, config_file, directory, guard, initialise, queue, serve, spool, user
 from pillarbox.cli.framework import CommandError, JsonOption, example, group
 from pillarbox.cli.output import say, say_error, say_json
 
@@ -31,6 +31,7 @@ check.register(app)
 serve.register(app)
 bench.register(app)
 app.add_typer(user.app)
+app.add_typer(directory.app)
 app.add_typer(queue.app)
 app.add_typer(guard.app)
 app.add_typer(cluster.app)

@@ -28,7 +28,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pillarbox.directory import figures
 from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
@@ -102,6 +102,15 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Ends its connections and threads."""
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """The ability, of a backend or a directory, to see whether the server behind is there."""
+
+    async def prepare(self) -> None:
+        """Connects as for a question, and asks about nobody: `pillarbox directory test`. Raises Unavailable."""
         ...
 
 

@@ -48,7 +48,7 @@ class DovecotBackend:
     def __init__(self, settings: DovecotSettings, narrate: Narrate = silent) -> None:
         self._narrate = narrate
         self._naming = Naming("{login}", settings.domains)
-        self._servers = Servers(settings.servers, settings.timeout)
+        self._servers = Servers(settings.servers, settings.timeout, directory=settings.name)
         self._turns = Turns(settings.connections, settings.timeout)
         self._connect_time = CONNECT_PART * settings.timeout / len(settings.servers)
         self._clients: dict[Place, Client] = {}
@@ -68,6 +68,10 @@ class DovecotBackend:
         message = f"\0{login}\0{password}".encode()
         async with self._turns.turn():
             return await self._servers.ask(lambda place: self._ask(place, "PLAIN", message), again=False)
+
+    async def prepare(self) -> None:
+        """Connects (upstream.Reachable)."""
+        await self._servers.ask(self._client)
 
     async def _ask(self, place: Place, mechanism: str, message: bytes) -> Identity | Denied:
         try:
