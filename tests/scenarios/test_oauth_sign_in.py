@@ -1,5 +1,6 @@
 """People and programs sign in with tokens of a real OpenID provider, and no others do."""
 
+import base64
 import contextlib
 import itertools
 import json
@@ -171,6 +172,10 @@ def test_refused_the_client_is_told_where_to_authorise(keys: Office) -> None:
         "scope": "smtp",
         "openid-configuration": f"{keys.provider.issuer}/.well-known/openid-configuration",
     }
+    with keys.client() as client:  # a client that has no token yet asks so (RFC 7628 4.3)
+        challenge = client.docmd("AUTH", "OAUTHBEARER " + base64.b64encode(b"n,,\x01auth=\x01\x01").decode())[1]
+        assert base64.b64decode(challenge) == document
+        assert client.docmd(base64.b64encode(b"\x01").decode())[0] == 535
     code, _, document = keys.sign_in("XOAUTH2", "anna", "no.to.ken")
     assert code == 535 and json.loads(document) == {"status": "401", "schemes": "bearer", "scope": "smtp"}
 

@@ -8,7 +8,9 @@ from pillarbox.directory.base import Denied, Identity
 from pillarbox.telemetry.counters import counter
 
 SIGN_INS = counter(
-    "directory_sign_ins_total", "Passwords that a directory was asked about, by its answer", ("directory", "result")
+    "directory_sign_ins_total",
+    "Passwords and tokens that a directory was asked about, by its answer",
+    ("directory", "result"),
 )
 PASSED = counter(
     "directory_passwords_passed_total", "Passwords passed on to the servers behind a directory", ("directory",)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from jwt.algorithms import OKPAlgorithm
 from tests.support.web import WebServer, answer, json_answer
 
 from pillarbox.directory.base import Denied, Identity, Reason, Unavailable, Unusable
+from pillarbox.directory.kinds import make_oauth
 from pillarbox.directory.oauth.directory import FindPerson, OauthDirectory
 from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
 from pillarbox.sasl.mechanism import PasswordCredentials, TokenCredentials
@@ -195,6 +197,24 @@ async def test_what_is_no_answer_lets_nobody_in_and_refuses_nobody(said: bytes, 
     assert isinstance(await ask(directory, "t"), Identity)
 
 
+async def test_a_new_secret_in_the_file_is_taken_when_the_old_one_is_refused(
+    make: Make, web: WebServer, tmp_path: Path
+) -> None:
+    directory = make(check_by=CheckBy.INTROSPECTION)
+    web.answers["/introspect"] = json_answer({"error": "invalid_client"}, status="401 Unauthorized")
+    with pytest.raises(Unavailable, match="refuses client_id and client_secret"):
+        await ask(directory, "t")
+    assert web.count("/introspect") == 1
+    (tmp_path / "secret").write_text("another\n")
+    with pytest.raises(Unavailable):
+        await ask(directory, "t")
+    assert web.count("/introspect") == 3
+    assert web.asked[-1][2]["authorization"] == "Basic cGlsbGFyYm94OmFub3RoZXI="
+    (tmp_path / "secret").unlink()
+    with pytest.raises(Unavailable):
+        await ask(directory, "t")
+
+
 async def test_the_endpoint_stays_known_while_the_configuration_cannot_be_had(make: Make, web: WebServer) -> None:
     at = [0.0]
     directory = make(check_by=CheckBy.INTROSPECTION, cache=0.0, clock=lambda: at[0])
@@ -239,8 +259,10 @@ class People:
         self.asked.append(login)
         if self.away:
             raise Unavailable("ldap: away")
+        if login == "carl":
+            return Identity("carl", frozenset(), generation=8)
         if login == "anna":
-            return Identity("Anna", frozenset({"anna.smith@example.org"}), generation=7, source="ldap")
+            return Identity("Anna", frozenset({"anna.smith@example.org"}), source="ldap")
         return Denied(Reason.DISABLED, login) if login == "bob" else Denied(Reason.UNKNOWN)
 
 
@@ -248,7 +270,7 @@ async def test_people_say_who_has_the_login_and_whether_they_may(make: Make, web
     people = People()
     directory = make(people.find_person)
     found = await ask(directory, signed(web), "anna.smith@example.org")
-    assert found == Identity("Anna", frozenset({"anna.smith@example.org"}), generation=7, source="ldap")
+    assert found == Identity("Anna", frozenset({"anna.smith@example.org"}), source="ldap")
     assert await ask(directory, signed(web, sub="bob")) == Denied(Reason.DISABLED, "bob")
     assert await ask(directory, signed(web, sub="carol")) == Denied(Reason.UNKNOWN)
     assert why(await ask(directory, signed(web), "anna@example.org")) == "the token of anna"
@@ -266,6 +288,14 @@ async def test_what_people_say_is_remembered_for_a_while_and_away_they_are_454(m
         await ask(directory, signed(web))
     people.away = False
     assert isinstance(await ask(directory, signed(web)), Identity)
+
+
+async def test_our_own_accounts_are_asked_each_time(make: Make, web: WebServer) -> None:
+    people = People()
+    directory = make(people.find_person)
+    for _ in range(3):
+        assert isinstance(await ask(directory, signed(web, sub="carl")), Identity)
+    assert people.asked == ["carl"] * 3
 
 
 # -- claims
@@ -346,3 +376,12 @@ async def test_closed_while_it_asks_it_leaves_nothing_behind(make: Make, web: We
     await web.heard.wait()
     directory.close()
     assert isinstance((await asyncio.gather(asking, return_exceptions=True))[0], asyncio.CancelledError)
+
+
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pillarbox.directory.oauth.")]:
+        if not name.endswith(".settings"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(Unusable, match=r'"corp": aiohttp is not installed: pip install "pillarbox\[oauth\]"'):
+        make_oauth(OauthSettings(name="corp", issuer="https://id.example.org"), None)

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Literal
 
+from pillarbox.directory import figures
 from pillarbox.directory.base import Denied, Identity, Reason, Unavailable
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.oauth.claims import Said, judge
@@ -82,6 +83,15 @@ class OauthDirectory:
         return Denied(Reason.UNKNOWN)
 
     async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+        try:
+            answer = await self._judge_token(credentials)
+        except Unavailable:
+            figures.count_unavailable(self.settings.name)
+            raise
+        figures.count(self.settings.name, answer)
+        return answer
+
+    async def _judge_token(self, credentials: TokenCredentials) -> Identity | Denied:
         said = await self._check(credentials.token)
         if isinstance(said, Denied):
             self._narrate(f"the token is refused: {said.details['cause']}")
@@ -111,7 +121,8 @@ class OauthDirectory:
     # -- whose it is
 
     async def _who(self, said: Said) -> Identity | Denied:
-        """The token's claims, or what ``people`` says."""
+        """The token's claims, or what ``people`` says: a server behind, not long ago; our own accounts, which cost
+        nothing to ask and end with each change (generation), now."""
         if self._find_person is None:
             return Identity(said.login, said.addresses, source=self.settings.name)
         entry, now = self._entry.of(said.login), self._clock()
@@ -119,7 +130,7 @@ class OauthDirectory:
         if known is not None:
             return known
         answer = await self._find_person(said.login)
-        if isinstance(answer, Identity):
+        if isinstance(answer, Identity) and not answer.generation:
             self._people.add(entry, answer, now)
         return answer
 

@@ -50,6 +50,7 @@ class Keys:
         self._fetched_at = float("-inf")
         self._failure = ""
         self._failed_at = float("-inf")
+        self._told_at = float("-inf")
         self._looked_again_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
@@ -100,8 +101,11 @@ class Keys:
         try:
             keys = await self._fetch()
         except Unavailable as error:
-            self._failure, self._failed_at = str(error), self._clock()
-            log.warning("directory.keys_failed", directory=self._directory, reason=self._failure)
+            now = self._clock()
+            if now - self._told_at >= AGAIN:  # without any keys it is tried for each token
+                log.warning("directory.keys_failed", directory=self._directory, reason=str(error))
+                self._told_at = now
+            self._failure, self._failed_at = str(error), now
             return
         if {key.kid for key in keys} != {key.kid for key in self._keys}:
             log.info("directory.keys_changed", directory=self._directory, keys=len(keys))

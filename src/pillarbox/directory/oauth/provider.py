@@ -13,6 +13,7 @@ ERRORS
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ class Provider:
         self._http = Http(ca=settings.ca, timeout=settings.timeout, connections=settings.connections)
         self._plain = is_plain(settings.issuer)
         host = urlsplit(settings.issuer).netloc
-        self._servers = Servers((host,), settings.timeout, clock=clock)
+        self._servers = Servers((host,), settings.timeout, directory=settings.name, clock=clock)
         self._configuration: dict[str, Any] = {}
         self._configured_at = float("-inf")
 
@@ -125,9 +126,9 @@ class Provider:
 
     async def _introspect(self, token: str) -> dict[str, Any] | None:
         url = self._settings.introspection_url or await self._endpoint("introspection_endpoint")
-        form = {"token": token, "token_type_hint": "access_token"}
-        status, octets = await self._http.ask(url, form=form, authorization=self._authorization)
-        self._narrate(f"POST {url}: {status}, {len(octets)} octets")
+        status, octets = await self._post(url, token)
+        if status == 401 and self._has_new_secret():
+            status, octets = await self._post(url, token)
         if status in (401, 403):
             raise ServerFailed(f"{url}: status {status}: it refuses client_id and client_secret")
         if status != 200:
@@ -137,6 +138,19 @@ class Provider:
         if not isinstance(active, bool):
             raise ServerFailed(f"{url}: no answer of RFC 7662")
         return claims if active else None
+
+    async def _post(self, url: str, token: str) -> tuple[int, bytes]:
+        form = {"token": token, "token_type_hint": "access_token"}
+        status, octets = await self._http.ask(url, form=form, authorization=self._authorization)
+        self._narrate(f"POST {url}: {status}, {len(octets)} octets")
+        return status, octets
+
+    def _has_new_secret(self) -> bool:
+        """Whether the file says another secret by now: a provider that changes it tells no reload of ours."""
+        before = self._authorization
+        with contextlib.suppress(Unusable):
+            self._authorization = _authorization(self._settings)
+        return self._authorization != before
 
     async def _tokeninfo(self, token: str) -> dict[str, Any] | None:
         url = self._settings.introspection_url or ""
