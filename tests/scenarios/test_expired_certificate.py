@@ -1,15 +1,31 @@
 """An expired certificate: `serve` warns and serves (the mail of those who accept it flows), `check` fails."""
 
 import datetime
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.daemon import SITE, start_daemon
+from tests.support.daemon import SITE, RunningDaemon, start_daemon
 
 pytestmark = pytest.mark.scenario
+
+
+def _until_reported(daemon: RunningDaemon) -> dict[str, Any]:
+    """What `status --json` says of the site's certificate, once it says so: roles report each second."""
+    command = (sys.executable, "-P", "-m", "pillarbox", "status", "--json", "--config", str(daemon.config))
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        for process in json.loads(done.stdout)["processes"]:
+            if process.get("certificates"):
+                found: dict[str, Any] = process["certificates"][SITE]
+                return found
+        assert time.monotonic() < deadline, done.stdout
 
 
 def test_serve_warns_and_check_fails(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest) -> None:
@@ -28,4 +44,17 @@ def test_serve_warns_and_check_fails(tmp_path: Path, authority: Authority, reque
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert checked.returncode == 1
     assert "expired" in checked.stdout + checked.stderr
+    shown = _until_reported(daemon)
+    assert shown["until"] < time.time()
+    assert "expired on" in shown["doubts"][0]
+    status = subprocess.run(
+        (*command[:4], "status", "--config", str(daemon.config)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = status.stdout.splitlines()
+    (at,) = [number for number, text in enumerate(told) if text.startswith(f"certificate    {SITE}: until ")]
+    assert "expired on" in told[at + 1]
     assert daemon.stop() == 0
