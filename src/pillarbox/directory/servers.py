@@ -44,6 +44,11 @@ class ServerFailed(Exception):
         self.reached = reached
 
 
+class NotJudged(ServerFailed):
+    """The server is well, and cannot say about this person: it has judged no password, the next server may be asked,
+    and nobody else is kept from this one."""
+
+
 class Breaker:
     """Whether a server may be asked. Times monotonic. A *probe* is the one question after a pause."""
 
@@ -148,6 +153,9 @@ class Servers(Generic[Server]):
         try:
             async with asyncio.timeout(share):
                 answer = await work(server)
+        except NotJudged:
+            breaker.left(probe)
+            raise
         except ServerFailed as error:
             self._failed(server, breaker, str(error), probe)
             raise

@@ -77,7 +77,7 @@ async def connect(place: Place) -> "Wire":
         raise ServerFailed(f"cannot connect: {why(error)}") from None
     except asyncio.CancelledError:
         # cancelled itself at the wrong moment, it would lose its socket; so it ends by the system's time limit
-        connecting.add_done_callback(lambda done: (done.cancelled() or done.exception(), wire.abort()))
+        connecting.add_done_callback(wire.forget)
         raise
     return wire
 
@@ -215,6 +215,12 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
         else:
             self._transport.close()
+
+    def forget(self, connecting: asyncio.Task[None]) -> None:
+        """Ends it when it is there: nobody waits for it any more."""
+        if not connecting.cancelled():
+            connecting.exception()  # nobody's business either
+        self.abort()
 
     def abort(self) -> None:
         """Ends it at once."""

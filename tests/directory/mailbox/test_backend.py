@@ -12,6 +12,7 @@ from tests.support.ports import steady_ports
 
 from pillarbox.directory.base import Denied, Identity, NotReached, Unavailable, Unusable
 from pillarbox.directory.mailbox.backend import MailboxBackend
+from pillarbox.directory.servers import FAILURES
 from pillarbox.directory.wire import Place
 
 
@@ -74,6 +75,21 @@ async def test_a_no_is_not_asked_for_twice() -> None:
         assert isinstance(await answer(first.port, second.port, password="wrong"), Denied)
     assert sign_ins(first) == 1
     assert second.connections == 0
+
+
+async def test_whom_the_server_cannot_judge_keeps_nobody_else_from_it() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+        line = await peer.line()
+        reply = b" NO [UNAVAILABLE] her directory is down\r\n" if b"carla" in line else b" OK yes\r\n"
+        await peer.say(line.split(b" ")[0] + reply)
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port))
+        found = [await ask(backend, login="carla@example.org") for _ in range(FAILURES + 1)]
+        assert all(isinstance(each, NotReached) for each in found)
+        assert isinstance(await ask(backend), Identity)
+        await end(backend)
 
 
 # ---- connections

@@ -16,7 +16,7 @@ from pillarbox.directory.base import Denied, Identity, Reason
 from pillarbox.directory.dovecot.client import Answer, Client, connect
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.naming import Naming
-from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.servers import NotJudged, ServerFailed, Servers
 from pillarbox.directory.turns import Turns
 from pillarbox.directory.upstream import Narrate, Person, silent
 from pillarbox.directory.wire import Place
@@ -29,7 +29,7 @@ _REASONS = {
     "authz_fail": Reason.DISABLED,
     "pass_expired": Reason.EXPIRED,
 }
-_CANNOT_SAY = frozenset({"temp_fail", "auth_mech_invalid", "auth_mech_ssl_required", "invalid_base64"})
+_CANNOT_SAY = frozenset({"auth_mech_invalid", "auth_mech_ssl_required", "invalid_base64"})
 _SHOWN = ("user", "code", "reason", "nologin", "temp", "authz", "user_disabled", "pass_expired")
 _OLD_CODES = {
     "temp": "temp_fail",
@@ -99,6 +99,8 @@ class DovecotBackend:
     def _verdict(self, answer: Answer) -> Identity | Denied:
         """Raises ServerFailed."""
         code = answer.fields.get("code") or next((new for old, new in _OLD_CODES.items() if old in answer.fields), "")
+        if code == "temp_fail":
+            raise NotJudged(f"could not say: {_told(answer)}")
         if answer.word == "CONT" or code in _CANNOT_SAY:
             raise ServerFailed(f"could not say: {_told(answer)}", reached=True)
         user = answer.fields.get("user", "")

@@ -37,7 +37,7 @@ class Connection(Protocol):
         ...
 
     async def sign_in(self, login: str, password: str, narrate: Narrate) -> Denied | None:
-        """None: let in. Raises ServerFailed."""
+        """None: let in. Raises ServerFailed, NotJudged."""
         ...
 
     def leave(self) -> None:

@@ -11,7 +11,7 @@ STANDARDS
     RFC 5530 (response codes).
 
 ERRORS
-    ServerFailed: the server cannot say.
+    ServerFailed: the server cannot say. NotJudged: not about this person now.
 """
 
 import re
@@ -19,6 +19,7 @@ from typing import Final
 
 from pillarbox.directory.base import Denied, Reason
 from pillarbox.directory.mailbox.connection import REPLY_LINES, opaque, plain_message
+from pillarbox.directory.servers import NotJudged
 from pillarbox.directory.upstream import Narrate
 from pillarbox.directory.wire import Wire, shown
 
@@ -121,8 +122,10 @@ class Imap:
             return None
         found = _CODE.match(rest)
         code = found[1].upper() if found else b""
-        if word != b"NO" or code in _CANNOT_SAY:
+        if word != b"NO":
             raise self.wire.failed(f"could not say: {word.decode('ascii')} {shown(rest)}")
+        if code in _CANNOT_SAY:
+            raise NotJudged(f"could not say: {shown(rest)}")
         if code in _REASONS:
             return Denied(_REASONS[code], None, {"cause": shown(rest)})
         return opaque(shown(rest))

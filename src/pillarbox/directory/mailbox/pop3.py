@@ -10,7 +10,7 @@ STANDARDS
     (AUTH), RFC 3206 (AUTH and SYS response codes).
 
 ERRORS
-    ServerFailed: the server cannot say.
+    ServerFailed: the server cannot say. NotJudged: not about this person now.
 """
 
 import re
@@ -18,6 +18,7 @@ from typing import Final
 
 from pillarbox.directory.base import Denied
 from pillarbox.directory.mailbox.connection import REPLY_LINES, opaque, plain_message
+from pillarbox.directory.servers import NotJudged
 from pillarbox.directory.upstream import Narrate
 from pillarbox.directory.wire import Wire, shown
 
@@ -115,7 +116,9 @@ class Pop3:
         if code == b"IN-USE" and self.wire.reached:
             return None
         tells = b"AUTH-RESP-CODE" in self._capabilities  # then a no that is the person's has [AUTH]: RFC 3206 6
-        if code in _CANNOT_SAY or (tells and code != b"AUTH"):
+        if code in _CANNOT_SAY:
+            raise NotJudged(f"could not say: {shown(rest)}")
+        if tells and code != b"AUTH":
             raise self.wire.failed(f"could not say: {shown(rest)}")
         return opaque(shown(rest))
 
