@@ -74,6 +74,11 @@ def middle(rows: list[Row], pick: Callable[[Row], float | None], digits: int = 1
     return f"{text} ({min(values):,.{digits}f}–{max(values):,.{digits}f})" if len(values) > 1 else text
 
 
+def column(rows: list[Row], key: str, digits: int = 1) -> str:
+    """``middle`` of one value by its name."""
+    return middle(rows, lambda row: row[key], digits)
+
+
 def processor() -> str:
     """The name of the processor, where Linux says it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
