@@ -102,6 +102,7 @@ bench: setup  ## the load client against a server of its own; writes a table bes
 	$(BIN)/python -m bench.spool_commit
 	$(BIN)/python -m bench.spool_commit --slow-sync 3
 	$(BIN)/python -m bench.cluster
+	$(BIN)/python -m bench.directories
 
 docs: setup  ## write the generated pages of docs/reference anew
 	$(BIN)/python -m pillarbox.config.reference > docs/reference/config.md.new

@@ -120,15 +120,21 @@ def _ldap(folder: Path, authority: Authority) -> Iterator[Stage]:
 Staging = Callable[[Path, Authority], contextlib.AbstractContextManager[Stage]]
 
 
-def _behind_dovecot(tables: Callable[[Any], str]) -> Staging:
+def _behind_dovecot(tables: Callable[[Any, Path], str]) -> Staging:
     @contextlib.contextmanager
     def stage(folder: Path, authority: Authority) -> Iterator[Stage]:
         from tests.support.dovecot import running_dovecot  # with the others of its kind
 
         people = _people()
-        with running_dovecot(authority.issue("localhost", "127.0.0.1"), dict(people)) as dovecot:
-            ca = authority.issue("localhost").ca
-            yield Stage(folder, authority, f'{tables(dovecot)}ca = "{ca}"\n', people, (pid_of(dovecot.process),))
+        issued = authority.issue("localhost", "127.0.0.1")
+        with running_dovecot(issued, dict(people)) as dovecot:
+            yield Stage(
+                folder,
+                authority,
+                f'{tables(dovecot, issued.ca)}domains = ["example.org"]\n',
+                people,
+                (pid_of(dovecot.process),),
+            )
 
     return stage
 
@@ -149,9 +155,9 @@ def _passwd(folder: Path, authority: Authority) -> Iterator[Stage]:
 KINDS: dict[str, Staging] = {
     "local": _local,
     "ldap": _ldap,
-    "imap": _behind_dovecot(lambda it: f'kind = "imap"\nservers = ["localhost:{it.imaps}"]\n'),
-    "pop3": _behind_dovecot(lambda it: f'kind = "pop3"\nservers = ["localhost:{it.pop3s}"]\n'),
-    "dovecot": _behind_dovecot(lambda it: f'kind = "dovecot"\nservers = ["{it.auth_socket}"]\n'),
+    "imap": _behind_dovecot(lambda it, ca: f'kind = "imap"\nservers = ["localhost:{it.imaps}"]\nca = "{ca}"\n'),
+    "pop3": _behind_dovecot(lambda it, ca: f'kind = "pop3"\nservers = ["localhost:{it.pop3s}"]\nca = "{ca}"\n'),
+    "dovecot": _behind_dovecot(lambda it, _: f'kind = "dovecot"\nservers = ["{it.auth_socket}"]\n'),
     "passwd": _passwd,
 }
 """By name, in the order of the page."""
