@@ -236,7 +236,13 @@ def send_with_msmtp(target: Target, mail: Mail) -> Sent:
         f"tls_trust_file {target.ca}",
     ]
     if target.user is not None:
-        lines += [f"auth {target.mechanism.lower()}", f'user "{target.user}"', f'password "{target.password}"']
+        lines += [f"auth {target.mechanism.lower()}", f'user "{target.user}"']
+        if target.mechanism in _TOKEN:  # a line of its file has room for 500 octets
+            secret = mail.path.with_name("msmtp-token")
+            secret.write_text(f"{target.password}\n")
+            lines.append(f"passwordeval cat {secret}")
+        else:
+            lines.append(f'password "{target.password}"')
     if target.certificate is not None:
         lines += [f"tls_cert_file {target.certificate}", f"tls_key_file {target.key}"]
     if target.source_address:
