@@ -22,7 +22,8 @@ def settings_for(tmp_path: Path, port: int, responder: int, more: str = "") -> S
     """One site on ``port`` that wants a certificate, and where challenges are answered."""
     text = (
         '[server]\ndata_directory = "data"\nrun_directory = "run"\nsubmission_workers = 2\n'
-        f'[[site]]\nname = "{NAME}"\nsubmission = ["127.0.0.1:{port}"]\ncertificate = "acme"\n[acme]\nagree_to_terms = true\n'
+        f'[[site]]\nname = "{NAME}"\nsubmission = ["127.0.0.1:{port}"]\ncertificate = "acme"\n'
+        "[acme]\nagree_to_terms = true\n"
         f'listen = ["127.0.0.1:{responder}"]\n{more}[[route]]\nhost = "mx.example.org"\n'
     )
     return parse(text, tmp_path / "pillarbox.toml")
