@@ -6,8 +6,10 @@ import hashlib
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
+import scramp  # type: ignore[import-untyped]  # it ships no types
 from tests.support.certs import Authority, Issued
 from tests.support.daemon import SITE, RunningDaemon, start_daemon
 from tests.support.talk import Talk
@@ -168,4 +170,47 @@ def test_with_directories_of_their_own_one_login_is_two_people(
             assert session.sign_in("ada", right).startswith("235 ")
             content = f"From: {own}\r\nSubject: s\r\n\r\ntext\r\n".encode()
             assert session.transaction(content, own).startswith("250 ")
+    assert daemon.stop() == 0
+
+
+def _prove(talk: Talk, login: str, password: str) -> tuple[Any, str]:
+    """An exchange in SCRAM up to the reply to the client's proof: scramp's client, and that reply."""
+    client = scramp.ScramClient(["SCRAM-SHA-256"], login, password)
+    first = talk.say(f"AUTH SCRAM-SHA-256 {base64.b64encode(client.get_client_first().encode()).decode()}")
+    client.set_server_first(base64.b64decode(first[4:]).decode())
+    return client, talk.say(base64.b64encode(client.get_client_final().encode()).decode())
+
+
+def test_with_scram_the_wrong_site_does_not_tell_that_the_password_was_right(
+    tmp_path: Path, authority: Authority, other: Issued, request: pytest.FixtureRequest, password: str
+) -> None:
+    """Our signature would, before the 535: at the wrong site there is none."""
+    mechanisms = 'mechanisms = ["SCRAM-SHA-256"]'
+    lines = (
+        "[[directory]]",
+        "scram = true",
+        "[[site]]",
+        f'name = "{OTHER}"',
+        "submissions = [@]",
+        f'certificate = "{other.certificate}"',
+        f'key = "{other.key}"',
+        'domains = ["example.net"]',
+        mechanisms,
+    )
+    daemon = start_daemon(
+        tmp_path, authority, at_end=request.addfinalizer, site=('domains = ["example.org"]', mechanisms), start=False
+    )
+    text = "\n".join(lines).replace("@", f'"127.0.0.1:{daemon.submissions}"')
+    daemon.config.write_text(f"{daemon.config.read_text()}\n{text}\n")
+    daemon.start()
+    daemon.user("ada", password, ["ada@example.org"])
+    with Talk(daemon.submissions, other.ca, name=OTHER) as talk:
+        assert "AUTH SCRAM-SHA-256" in talk.say("EHLO client.example.org")
+        _, answer = _prove(talk, "ada", password)
+        assert answer.startswith("535 ")
+    with Talk(daemon.submissions, daemon.ca, name=SITE) as talk:
+        talk.say("EHLO client.example.org")
+        client, answer = _prove(talk, "ada", password)
+        client.set_server_final(base64.b64decode(answer[4:]).decode())
+        assert talk.say("").startswith("235 ")
     assert daemon.stop() == 0

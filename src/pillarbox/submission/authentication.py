@@ -36,6 +36,7 @@ from pillarbox.directory.base import (
     Denied,
     HintsAtTokens,
     Identity,
+    PeopleDirectory,
     Reason,
     ScramDirectory,
     TokenDirectory,
@@ -184,7 +185,7 @@ class _Exchange:
         if not isinstance(directory, ScramDirectory):
             raise AssertionError("SCRAM at a directory without secrets")
         try:
-            secret = await directory.scram_secret(_secret_name(wanted.authcid, self._asker.site))
+            secret = await directory.scram_secret(await _secret_name(wanted.authcid, self._asker.site))
         except Unavailable as error:
             raise self._unavailable(error) from error
         await asyncio.sleep(leaves_at - loop.time())
@@ -286,10 +287,14 @@ class _Exchange:
             asker.admission.end_delay(asker.address)
 
 
-def _secret_name(authcid: str, site: Site) -> str:
+async def _secret_name(authcid: str, site: Site) -> str:
     """Whose secret an exchange in SCRAM gets. At the wrong site that of a name that nobody can have: our signature
-    would tell before the 535 that the password was right."""
-    return authcid if site.is_home_of(authcid) else f"{login_key(authcid)}\0"
+    would tell before the 535 that the password was right. Raises Unavailable."""
+    at_home = site.is_home_of(authcid)
+    if at_home and site.settings.domains and isinstance(site.directory, PeopleDirectory):
+        person = await site.directory.find_person(authcid)
+        at_home = isinstance(person, Denied) or site.admits(person)
+    return authcid if at_home else f"{login_key(authcid)}\0"
 
 
 def _login(credentials: Claim) -> str:
