@@ -116,8 +116,8 @@ def test_a_path_that_is_only_named_so_can_be_said() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [
-        ((FILES,), (FILES, SITE.replace(".1:587", ".2:587"), ACME), "the first one is new"),
-        ((FILES, SITE.replace(".1:587", ".2:587"), ACME), (FILES,), "the last one is gone"),
+        ((FILES,), (FILES, SITE.replace(".1:587", ".2:587"), ACME), 'certificate = "acme" is new'),
+        ((FILES, SITE.replace(".1:587", ".2:587"), ACME), (FILES,), "any more"),
         ((SITE, ACME), (SITE, ACME + 'listen = ["0.0.0.0:8080"]\n'), "another listen"),
         ((SITE, ACME), (SITE, ACME + 'hook = ["x"]\n'), "another listen"),
     ],
@@ -125,7 +125,10 @@ def test_a_path_that_is_only_named_so_can_be_said() -> None:
 def test_who_listens_is_settled_at_the_start(old: tuple[str, ...], new: tuple[str, ...], word: str) -> None:
     (line,) = changes_that_need_a_restart(taken(*old), taken(*new))
     assert word in line
-    assert line.endswith("systemctl restart pillarbox")
+    assert line.endswith("it needs a restart: systemctl restart pillarbox")
+    (line,) = changes_that_need_a_restart(taken(*old), taken(*new), units=True)
+    assert "pillarbox-certificates.socket" in line
+    assert line.endswith(", then systemctl restart pillarbox.target")
 
 
 def test_a_reload_may_add_a_name_and_change_the_authority() -> None:

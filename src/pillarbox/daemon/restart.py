@@ -25,6 +25,8 @@ UNITS = "systemctl restart pillarbox.target"
 
 SOCKET = "pillarbox-submission.socket"
 
+CERTIFICATES = "pillarbox-certificates.socket pillarbox-certificates"
+
 _AT_ONCE = frozenset({"drain_time"})
 
 
@@ -32,6 +34,7 @@ def changes_that_need_a_restart(old: Settings, new: Settings, *, units: bool = F
     """One line for each change that a reload cannot make; none: it can be tried. ``units``: one unit per role."""
     command = UNITS if units else TREE
     lines = [f"{what}; it needs a restart: {command}" for what in _keys(old, new)]
+    lines += [f"{what}; it needs a restart: {how}{command}" for what, how in _certificates(old, new, units=units)]
     before, after = _listeners(old), _listeners(new)
     for place, site in after.items():
         if place not in before:
@@ -47,13 +50,19 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
         before, after = getattr(old.server, one.name), getattr(new.server, one.name)
         if before != after and one.name not in _AT_ONCE:
             yield f"server.{one.name}: {_word(before)} is in force, {_word(after)} is in the file"
-    if (old.acme is None) != (new.acme is None):
-        which = "the last one is gone" if new.acme is None else "the first one is new"
-        yield f'sites with certificate = "acme": {which}'
-    elif certificates_role.addresses(old) != certificates_role.addresses(new):
-        yield "acme: the file has another listen, or a hook in its place"
     if old.spool != new.spool and old.server.data_directory == new.server.data_directory:
         yield "spool: the file has other settings than are in force"
+
+
+def _certificates(old: Settings, new: Settings, *, units: bool) -> Iterator[tuple[str, str]]:
+    """What changed, and what is to be done before the restart."""
+    if new.acme is None and old.acme is not None:
+        yield 'no site has certificate = "acme" any more', f"systemctl disable {CERTIFICATES}, then " if units else ""
+    elif old.acme is None and new.acme is not None:
+        yield 'certificate = "acme" is new', f"systemctl enable {CERTIFICATES}, then " if units else ""
+    elif certificates_role.addresses(old) != certificates_role.addresses(new):
+        how = "make ListenStream in pillarbox-certificates.socket the same, then " if units else ""
+        yield "acme: the file has another listen, or a hook in its place", how
 
 
 def _word(value: object) -> str:
