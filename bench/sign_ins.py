@@ -4,8 +4,8 @@
         daemon = stage.start(cache=False)
         asked = sign_ins(daemon, stage.people, clients=16, seconds=3.0)
 
-Each sign-in is a new connection to the submissions listener: handshake, EHLO, AUTH PLAIN, QUIT. It is timed from AUTH
-to its reply. Clients run in a process of their own.
+Each sign-in is a new connection to the submissions listener: handshake, EHLO, AUTH PLAIN (XOAUTH2: a token), QUIT. It
+is timed from AUTH to its reply. Clients run in a process of their own.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ PATIENCE = 30.0
 LOCAL = 'kind = "local"\n'
 
 Person = tuple[str, str]
-"""Login and password."""
+"""Login, and password or ``Bearer TOKEN``."""
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Stage:
     pids: Sequence[int] = ()
     """Of the server behind."""
     local: bool = False
+    mechanism: str = "PLAIN"
     ends: list[Callable[[], None]] = field(default_factory=list)
 
     def start(self, *, cache: bool) -> RunningDaemon:
@@ -59,7 +60,11 @@ class Stage:
             house,
             self.authority,
             at_end=self.ends.append,
-            site=('directories = ["measured"]', 'failed_sign_in_time = "100ms"'),
+            site=(
+                'directories = ["measured"]',
+                'failed_sign_in_time = "100ms"',
+                f'mechanisms = ["{self.mechanism}"]',
+            ),
             extra=f'[[directory]]\nname = "measured"\n{remembered}{self.tables}\n',
         )
         if self.local:
@@ -152,6 +157,27 @@ def _passwd(folder: Path, authority: Authority) -> Iterator[Stage]:
     yield Stage(folder, authority, f'kind = "passwd"\nfile = "{folder / "people"}"\n', people)
 
 
+def _with_tokens(resource: str, keys: str) -> Staging:
+    @contextlib.contextmanager
+    def stage(folder: Path, authority: Authority) -> Iterator[Stage]:
+        from tests.support import oidc  # with the others of its kind
+
+        logins = [login for login, _ in _people()]
+        said = {login: {"preferred_username": login} for login in logins}
+        with oidc.running_provider(folder / "provider", people=said) as provider:
+            secret = folder / "client-secret"
+            secret.write_text(oidc.SECRET)
+            secret.chmod(0o600)
+            tables = (
+                f'kind = "oauth"\npreset = "keycloak"\nissuer = "{provider.issuer}"\naudience = ["{oidc.AUDIENCE}"]\n'
+                + keys.format(secret=secret)
+            )
+            people = [(login, f"Bearer {provider.sign_in(login, resource)}") for login in logins]
+            yield Stage(folder, authority, tables, people, (pid_of(provider.process),), mechanism="XOAUTH2")
+
+    return stage
+
+
 KINDS: dict[str, Staging] = {
     "local": _local,
     "ldap": _ldap,
@@ -159,6 +185,10 @@ KINDS: dict[str, Staging] = {
     "pop3": _behind_dovecot(lambda it, ca: f'kind = "pop3"\nservers = ["localhost:{it.pop3s}"]\nca = "{ca}"\n'),
     "dovecot": _behind_dovecot(lambda it, _: f'kind = "dovecot"\nservers = ["{it.auth_socket}"]\n'),
     "passwd": _passwd,
+    "oauth-keys": _with_tokens("jwt", ""),
+    "oauth-asked": _with_tokens(
+        "opaque", 'check_by = "introspection"\nclient_id = "pillarbox"\nclient_secret = "{secret}"\n'
+    ),
 }
 """By name, in the order of the page."""
 
@@ -175,9 +205,9 @@ async def sign_in(
             await _answer(reader)
             writer.write(b"EHLO bench.example.org\r\n")
             await _answer(reader)
-            response = base64.b64encode("\0{}\0{}".format(*person).encode())
+            command = _auth(*person)
             began = time.perf_counter()
-            writer.write(b"AUTH PLAIN " + response + b"\r\n")
+            writer.write(command)
             code = await _answer(reader)
             took = time.perf_counter() - began
             writer.write(b"QUIT\r\n")
@@ -185,6 +215,12 @@ async def sign_in(
             return code, took
         finally:
             writer.transport.abort()
+
+
+def _auth(login: str, secret: str) -> bytes:
+    if secret.startswith("Bearer "):
+        return b"AUTH XOAUTH2 " + base64.b64encode(f"user={login}\x01auth={secret}\x01\x01".encode()) + b"\r\n"
+    return b"AUTH PLAIN " + base64.b64encode(f"\0{login}\0{secret}".encode()) + b"\r\n"
 
 
 async def _answer(reader: asyncio.StreamReader) -> bytes:

@@ -21,9 +21,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Provider:
     folder: Path
     port: int
     keys: list[dict[str, Any]]
-    people: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(PEOPLE))
+    people: dict[str, dict[str, Any]]
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -241,13 +241,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 @contextmanager
-def running_provider(folder: Path, *, algorithm: str = "RS256") -> Iterator[Provider]:
+def running_provider(
+    folder: Path, *, algorithm: str = "RS256", people: Mapping[str, dict[str, Any]] = PEOPLE
+) -> Iterator[Provider]:
     """One that runs, until the end. Without node and the package the test is skipped."""
     if shutil.which("node") is None or not (PROVIDER / "node_modules" / "oidc-provider").is_dir():
         missing("oidc-provider is not installed; `make interop` installs it on Debian")
     (port,) = steady_ports(1)
     folder.mkdir(exist_ok=True)
-    provider = Provider(folder, port, [new_key("first", algorithm)])
+    provider = Provider(folder, port, [new_key("first", algorithm)], dict(people))
     provider.start()
     try:
         yield provider

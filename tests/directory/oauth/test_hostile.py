@@ -204,7 +204,7 @@ async def test_the_tenant_must_be_the_one(provider: Provider) -> None:
 
 
 async def test_a_real_token_that_has_expired_is_refused_as_expired(provider: Provider) -> None:
-    later = OauthDirectory(settings(provider), now=lambda: time.time() + 700)
+    later = OauthDirectory(settings(provider), now=lambda: time.time() + 3_700)
     answer = await later.verify_token(TokenCredentials("", provider.token_for("scanner", "jwt")))
     assert answer == Denied(Reason.EXPIRED)
     later.close()

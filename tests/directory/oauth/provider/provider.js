@@ -9,12 +9,12 @@ const issuer = `http://127.0.0.1:${order.port}`;
 
 // what tokens are for: by the resource that a client names (RFC 8707)
 const kinds = {
-  jwt: { accessTokenFormat: 'jwt', audience: 'smtp.example.org', accessTokenTTL: 600 },
-  opaque: { accessTokenFormat: 'opaque', audience: 'smtp.example.org', accessTokenTTL: 600 },
+  jwt: { accessTokenFormat: 'jwt', audience: 'smtp.example.org', accessTokenTTL: 3600 },
+  opaque: { accessTokenFormat: 'opaque', audience: 'smtp.example.org', accessTokenTTL: 3600 },
   short: { accessTokenFormat: 'jwt', audience: 'smtp.example.org', accessTokenTTL: 1 },
   'short-opaque': { accessTokenFormat: 'opaque', audience: 'smtp.example.org', accessTokenTTL: 1 },
-  other: { accessTokenFormat: 'jwt', audience: 'calendar.example.org', accessTokenTTL: 600 },
-  'other-opaque': { accessTokenFormat: 'opaque', audience: 'calendar.example.org', accessTokenTTL: 600 },
+  other: { accessTokenFormat: 'jwt', audience: 'calendar.example.org', accessTokenTTL: 3600 },
+  'other-opaque': { accessTokenFormat: 'opaque', audience: 'calendar.example.org', accessTokenTTL: 3600 },
 };
 
 const provider = new Provider(issuer, {
