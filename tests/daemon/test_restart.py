@@ -73,6 +73,8 @@ def test_the_reference_marks_exactly_the_keys_whose_change_needs_a_restart() -> 
         *(f"spool.cell.{key}" for key in ("name", "dsn", "password_file", "max_size")),
         "site.submission",
         "site.submissions",
+        "acme.listen",  # tests/config/test_acme.py
+        "acme.hook",
     }
     for key in server:
         value = "true" if key == "run_as_root" else "7" if key.endswith("workers") else '"nobody"'
