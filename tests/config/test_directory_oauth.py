@@ -135,6 +135,10 @@ def test_without_another_directory_nobody_has_a_password() -> None:
     plain = SITE.replace('["OAUTHBEARER", "XOAUTH2"]', '["PLAIN", "XOAUTH2"]')
     (mistake,) = refused(KEYCLOAK, site=plain)
     assert "a directory with passwords" in mistake
+    (mistake,) = refused(KEYCLOAK, '[[directory]]\nkind = "local"\n', plain.replace(', "XOAUTH2"', '').replace(
+        '["corp"]', '["local", "corp"]'
+    ))  # fmt: skip
+    assert mistake.startswith("site[0].directories[1]: ") and "whose tokens nobody can show here" in mistake
     local = '[[directory]]\nkind = "local"\nscram = true\n'
     both = plain.replace('["corp"]', '["corp", "local"]').replace('"PLAIN"', '"SCRAM-SHA-256", "PLAIN"')
     assert len(taken(KEYCLOAK, local, both).directories) == 2

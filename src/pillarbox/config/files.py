@@ -135,6 +135,9 @@ def _providers(settings: Settings, user: User) -> Iterator[Finding]:
         if not isinstance(directory, OauthSettings):
             continue
         subject = f"directory {directory.name}"
+        if find_spec("aiohttp") is None:
+            message = "aiohttp, which asks the provider, is not installed"
+            yield Finding(Severity.ERROR, subject, message, 'pip install "pillarbox[oauth]"')
         yield from _closed_to(user, subject, ("client_secret", directory.client_secret), ("ca", directory.ca))
         if directory.ca is not None:
             yield from examine_authorities(subject, directory.ca)

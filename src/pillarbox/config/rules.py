@@ -206,6 +206,7 @@ def _client_certificates(tables: FileTable) -> Broken:
 
 
 _LISTS = ("mechanisms", "submission_mechanisms", "submissions_mechanisms")
+_TOKEN_MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
 
 
 def _mechanisms(tables: FileTable) -> Broken:
@@ -220,11 +221,23 @@ def _mechanisms(tables: FileTable) -> Broken:
                     yield ("site", number, key, place), f'found "{name}"; expected {lacks}'
 
 
+def _tokens(tables: FileTable) -> Broken:
+    """A directory of tokens, and no mechanism that takes them: nobody would ever get in by it."""
+    known = {directory.name for directory in tables.directory if isinstance(directory, OauthTable)}
+    for number, site in enumerate(tables.site):
+        taken = {name for key in _LISTS for name in getattr(site, key) or ()}
+        for place, name in enumerate(site.directories):
+            if name in known and taken.isdisjoint(_TOKEN_MECHANISMS):
+                expected = 'expected "OAUTHBEARER" or "XOAUTH2" in mechanisms'
+                message = f'found "{name}", whose tokens nobody can show here; {expected}'
+                yield ("site", number, "directories", place), message
+
+
 def _lacks(name: str, site: SiteTable, chain: Sequence[DirectoryTable]) -> str:
     """What a mechanism needs and does not have, in words; "" for nothing."""
     if name == "SCRAM-SHA-256":  # is offered before anybody is named: all of them need it
         return next(filter(None, (directory.lacks_for_scram() for directory in chain)), "")
-    if name in ("OAUTHBEARER", "XOAUTH2"):
+    if name in _TOKEN_MECHANISMS:
         lacking = [directory.lacks_for_tokens() for directory in chain]
         return lacking[0] if all(lacking) else ""
     if name == "EXTERNAL" and site.client_certificates == "none":
@@ -342,6 +355,7 @@ _RULES: tuple[Callable[[FileTable], Broken], ...] = (
     _client_certificates,
     _chains,
     _mechanisms,
+    _tokens,
     _guard,
     _directories,
     _delivery,

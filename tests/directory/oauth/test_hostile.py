@@ -183,7 +183,7 @@ async def test_what_is_no_token(token: str, directory: OauthDirectory) -> None:
     ({"sub": ["anna"]}, 'claim "sub"'), ({"sub": "anna\r\nMAIL FROM:<>"}, 'claim "sub"'),
     ({"sub": "a\0"}, 'claim "sub"'),
     ({"sub": "x" * 300}, 'claim "sub"'), ({"cnf": {"jkt": "x"}}, "bound to a key"), ({"typ": "Refresh"}, "type"),
-    ({"typ": "ID"}, "type"),
+    ({"typ": "ID"}, "type"), ({"token_use": "id"}, "type"), ({"token_type": "DPoP"}, "type"),
 ])  # fmt: skip
 async def test_claims_of_a_signed_token_that_are_not_right(
     changed: dict[str, Any], expected: str, provider: Provider, directory: OauthDirectory

@@ -30,8 +30,10 @@ from pillarbox.smtp.syntax import parse_mailbox
 ADDRESSES_CEILING = 1_000
 """Addresses of one person."""
 
-_OTHER_TOKENS = frozenset({"id", "refresh", "offline", "logout"})
-"""Keycloak's ``typ`` of tokens that are not for access."""
+_OTHER_TOKENS = frozenset(
+    {"id", "refresh", "offline", "logout", "id_token", "refresh_token", "dpop", "pop", "mac", "n_a"}
+)
+"""Tokens that let nobody in, as ``typ`` (Keycloak), ``token_use`` (Cognito, Hydra) or ``token_type`` (RFC 7662) say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def judge(claims: Mapping[str, Any], settings: OauthSettings, now: float) -> Sai
         raise TokenRefused("tenant")
     if "cnf" in claims:
         raise TokenRefused("bound to a key")
-    if str(claims.get("typ", "")).lower() in _OTHER_TOKENS:
+    if any(str(claims.get(name, "")).lower() in _OTHER_TOKENS for name in ("typ", "token_use", "token_type")):
         raise TokenRefused("type")
     said = Said(_login(claims, settings), frozenset(_addresses(claims, settings)), _number(claims, "exp"))
     not_before = _number(claims, "nbf")
