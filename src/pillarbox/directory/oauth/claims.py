@@ -33,7 +33,7 @@ ADDRESSES_CEILING = 1_000
 _OTHER_TOKENS = frozenset(
     {"id", "refresh", "offline", "logout", "id_token", "refresh_token", "dpop", "pop", "mac", "n_a"}
 )
-"""Tokens that let nobody in, as ``typ`` (Keycloak), ``token_use`` (Cognito, Hydra) or ``token_type`` (RFC 7662) say."""
+"""Not for access, as ``typ`` (Keycloak), ``token_use`` (Cognito, Hydra) or ``token_type`` (RFC 7662) say."""
 
 
 @dataclass(frozen=True, slots=True)
