@@ -70,6 +70,13 @@ class Books:
     """Queue ids that were delivered or bounced."""
     delivered: int = 0
 
+    def accept(self, reply: str, when: float) -> str:
+        """Enters what a 250 named; returns its queue id. Raises AssertionError for another reply."""
+        named = _NAMED.search(reply)
+        assert reply.startswith("250") and named is not None, f"not accepted: {reply}"
+        self.accepted[named[1]] = when
+        return named[1]
+
     def collect(self, hop: NextHop) -> None:
         """Enters what the next hop took, and forgets it there."""
         messages, hop.messages = hop.messages, []
@@ -170,7 +177,7 @@ class Load:
         for count in itertools.count():
             mark = f"{number}-{count}"
             path = NOBODY if chance.random() < 0.05 else "bob@elsewhere.example"
-            content = _content(mark, 300_000 if chance.random() < 0.02 else 4_000)
+            octets = content(mark, 300_000 if chance.random() < 0.02 else 4_000)
             await asyncio.sleep(chance.uniform(0.5, 1.5) * self._gap)
             while True:
                 if self._stopping.is_set():
@@ -183,7 +190,7 @@ class Load:
                         session = await open_session(
                             *self.addresses[place % len(self.addresses)], self.context, self.response
                         )
-                    if await self._try(session, mark, path, content):
+                    if await self._try(session, mark, path, octets):
                         break
                 except Lost as error:
                     self.books.lost_connections.append(time.monotonic())
@@ -191,15 +198,13 @@ class Load:
                     session = None
                 await asyncio.sleep(AGAIN)
 
-    async def _try(self, session: "Session", mark: str, path: str, content: bytes) -> bool:
+    async def _try(self, session: "Session", mark: str, path: str, octets: bytes) -> bool:
         """Whether it was accepted. Raises Lost."""
         began = time.monotonic()
-        reply, after_dot = await session.transaction(path, content)
+        reply, after_dot = await session.transaction(path, octets)
         ended = time.monotonic()
         if reply.startswith("250"):
-            named = _NAMED.search(reply)
-            assert named is not None, reply
-            self.books.accepted[named[1]] = ended
+            self.books.accept(reply, ended)
             self.books.seconds.append((ended, ended - began))
             return True
         self.books.put_off.append((ended, reply, ended - began))
@@ -207,7 +212,8 @@ class Load:
         return False
 
 
-def _content(mark: str, size: int) -> bytes:
+def content(mark: str, size: int) -> bytes:
+    """A message with its mark, about so many octets."""
     head = f"From: {SENDER}\r\nTo: bob@elsewhere.example\r\nSubject: {mark}\r\nX-Load: {mark}\r\n\r\n"
     return head.encode() + (b"x" * 70 + b"\r\n") * (size // 72)
 
@@ -218,7 +224,7 @@ class Session:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def transaction(self, path: str, content: bytes) -> tuple[str, bool]:
+    async def transaction(self, path: str, octets: bytes) -> tuple[str, bool]:
         """(the final reply or the first bad one, whether the final dot was sent). Raises Lost."""
         for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{path}>", "DATA"):
             reply = await self.say(command.encode())
@@ -227,7 +233,7 @@ class Session:
                     self.close()
                     raise Lost(after_dot=False)
                 return reply, False
-        return await self.say(content + b".", after_dot=True), True
+        return await self.say(octets + b".", after_dot=True), True
 
     async def say(self, octets: bytes, *, after_dot: bool = False) -> str:
         """Raises Lost."""

@@ -75,9 +75,12 @@ class Probes:
     def signed_in(self, since: float, until: float) -> SignedIn:
         """What came of the sign-ins that ended in that span."""
         replies = [reply for when, reply in self.sign_ins if since <= when < until]
-        good = sum(reply.startswith("235") for reply in replies)
-        no_answer = replies.count("")
-        return SignedIn(good, len(replies) - good - no_answer, no_answer)
+        refused, no_answer = len(self.refused_sign_ins(since, until)), replies.count("")
+        return SignedIn(len(replies) - refused - no_answer, refused, no_answer)
+
+    def refused_sign_ins(self, since: float, until: float) -> list[str]:
+        """What they were told in that span, other than 235."""
+        return [reply for when, reply in self.sign_ins if since <= when < until and reply and reply[:3] != "235"]
 
     async def _sign_in(self, host: str, port: int) -> None:
         while True:

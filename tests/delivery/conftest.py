@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from tests.delivery.memory import MemoryOutbox
@@ -36,8 +36,8 @@ async def start(outbox: MemoryOutbox) -> AsyncIterator[Start]:
     """``await start(route, ..., **settings)`` starts a scheduler over the outbox; it is drained at the end."""
     running: list[tuple[Scheduler, asyncio.Task[None]]] = []
 
-    async def start_scheduler(*routes: Route, **changes: object) -> Scheduler:
-        scheduler = Scheduler(outbox, make_settings(*routes, **changes), now=outbox.now)
+    async def start_scheduler(*routes: Route, cells: Sequence[str] = ("",), **changes: object) -> Scheduler:
+        scheduler = Scheduler(outbox, make_settings(*routes, **changes), cells=cells, now=outbox.now)
         running.append((scheduler, asyncio.create_task(scheduler.run())))
         return scheduler
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from pillarbox.message.envelope import Envelope, queue_id
+from pillarbox.message.envelope import Envelope, queue_id, tag_of
 from pillarbox.spool.base import (
     Deferred,
     Failed,
@@ -16,6 +16,7 @@ from pillarbox.spool.base import (
     Recipient,
     Settlement,
     State,
+    Unavailable,
     UnknownQueueId,
 )
 
@@ -43,7 +44,7 @@ class MemoryOutbox:
     """Everything is settled at once. ``settlements`` and ``outcomes`` show what delivery said.
 
     ``inline``: the content comes along with the lease; else it must be opened. ``holds``: what extend() says.
-    ``settle_errors`` and ``lease_errors`` are raised first, one a call.
+    ``settle_errors`` and ``lease_errors`` are raised first, one a call; cells in ``away`` neither lend nor settle.
     """
 
     def __init__(self, *, inline: bool = True, now: Callable[[], float] = time.time) -> None:
@@ -61,6 +62,7 @@ class MemoryOutbox:
         self.lent: list[str] = []
         self.lease_errors: list[Exception] = []
         self.settle_errors: list[Exception] = []
+        self.away: set[str] = set()
         self.changed = asyncio.Event()
         self._due = asyncio.Event()
         self._lease_numbers = itertools.count(1)
@@ -130,7 +132,7 @@ class MemoryOutbox:
                 for r in recipients.values()
                 if r.due_at <= now and r.domain not in skip and r.state is State.DUE and (ident, r.key) not in held
             )
-            if due and len(leases) < limit:
+            if due and len(leases) < limit and tag_of(ident) not in self.away:
                 lease = Lease(
                     next(self._lease_numbers),
                     self.envelopes[ident],
@@ -140,6 +142,8 @@ class MemoryOutbox:
                 self.leased[lease.lease_id] = lease
                 leases.append(lease)
                 self.lent.append(ident)
+        if leases:
+            self.changed.set()
         return leases
 
     async def wait_due(self, timeout: float) -> None:
@@ -165,6 +169,8 @@ class MemoryOutbox:
         if self.settle_errors:
             self.changed.set()
             raise self.settle_errors.pop(0)
+        if tag_of(settlement.queue_id) in self.away:
+            raise Unavailable("away")
         if lease.lease_id not in self.leased:
             raise LeaseLost(settlement.queue_id)
         del self.leased[lease.lease_id]

@@ -1,6 +1,7 @@
 """The loop as a whole: leases in, outcomes out, over real sockets and an outbox in memory."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.delivery.conftest import Start, make_settings, to_hop
@@ -9,6 +10,7 @@ from tests.support.nexthop import Gate, NextHop
 
 from pillarbox.delivery import scheduler as schedulers
 from pillarbox.delivery.scheduler import Scheduler
+from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Deferred, Delivered, LeaseLost, Unavailable
 
 # -- delivered
@@ -72,6 +74,56 @@ async def test_settlement_is_repeated_until_the_spool_takes_it_and_nothing_new_i
         assert len(hop.messages) == 1
         await outbox.settled(2)
     assert len(hop.messages) == 2
+
+
+def of_cell(name: str) -> Envelope:
+    envelope = make_envelope()
+    return replace(envelope, queue_id=f"{envelope.queue_id}-{name}")
+
+
+async def test_a_cell_that_is_away_with_an_unsettled_message_delays_nothing_of_another_cell(
+    outbox: MemoryOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedulers, "LONGEST_REPEAT", 0.1)
+    gate = asyncio.Event()
+    async with NextHop(script={"DOT": [Gate(gate, "250 2.0.0 taken"), "250 2.0.0 taken"]}) as hop:
+        outbox.commit(of_cell("a"))
+        await start(to_hop(hop, concurrency=1), cells=("a", "b"))
+        await hop.until(lambda: hop.at_gate == 1)
+        outbox.commit(of_cell("b"))  # in whose time the settlement of the first fails
+        queued = outbox.commit(of_cell("a"))  # lent, and behind them in the hop's queue
+        await outbox.until(lambda: queued in outbox.lent)
+        outbox.away = {"a"}
+        gate.set()
+        await outbox.settled(1)
+        outbox.commit(of_cell("b"))
+        await outbox.settled(2)
+        assert [each.queue_id[26:] for each in outbox.settlements] == ["-b", "-b"]
+        assert len(hop.messages) == 3  # nothing of the cell that is away
+        outbox.away = set()
+        await outbox.settled(4)
+    assert len(hop.messages) == 4
+
+
+async def test_what_waits_for_its_cell_is_given_back_when_the_worker_is_drained(
+    outbox: MemoryOutbox, start: Start
+) -> None:
+    gate = asyncio.Event()
+    async with NextHop(script={"DOT": [Gate(gate, "250 2.0.0 taken"), "250 2.0.0 taken"]}) as hop:
+        outbox.commit(of_cell("a"))
+        scheduler = await start(to_hop(hop, concurrency=1), cells=("a", "b"))
+        await hop.until(lambda: hop.at_gate == 1)
+        outbox.commit(of_cell("b"))
+        queued = outbox.commit(of_cell("a"))
+        await outbox.until(lambda: queued in outbox.lent)
+        outbox.away = {"a"}
+        gate.set()
+        await outbox.settled(1)
+        outbox.commit(of_cell("b"))
+        await outbox.settled(2)
+        await scheduler.drain(0.2)
+    assert [lease.envelope.queue_id for lease in outbox.released] == [queued]
+    assert len(hop.messages) == 3
 
 
 async def test_lost_lease_settles_nothing_and_the_loop_goes_on(

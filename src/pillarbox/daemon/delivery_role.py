@@ -15,6 +15,7 @@ from pillarbox.daemon.process import CannotStart, Commit, PrepareRefused
 from pillarbox.delivery.scheduler import Scheduler
 from pillarbox.delivery.settings import DeliverySettings, SmarthostRoute
 from pillarbox.delivery.tls_policy import TlsSettingsError, client_context
+from pillarbox.spool.settings import CellsSettings
 
 
 class DeliveryRole:
@@ -24,7 +25,8 @@ class DeliveryRole:
         self._settings = settings
         self._link = Link(paths.spool_socket(settings.server.run_directory, "delivery"), name="spool")
         self._outbox = spools.make_outbox(settings, self._link, worker)
-        self._scheduler = Scheduler(self._outbox, settings.delivery)
+        cells = [cell.name for cell in settings.spool.cells] if isinstance(settings.spool, CellsSettings) else [""]
+        self._scheduler = Scheduler(self._outbox, settings.delivery, cells=cells)
 
     async def start(self) -> None:
         try:

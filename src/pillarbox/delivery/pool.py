@@ -11,6 +11,8 @@ pause ends (30 seconds, doubled with each failure up to 10 minutes; an operator 
 one connection per pause instead of one per message. When other connections to the hop are open, the failure means
 "no more of them": the hop works on with those it has and asks again after a minute.
 
+A consignment whose outcome could not be settled now is put aside until the scheduler says that things go on.
+
 ERRORS
     None leave this module: what a worker did not foresee is logged and its consignment reported as deferred.
 """
@@ -43,18 +45,24 @@ ReportTo = Callable[["Hop", Consignment, Report, float], None]
 class Pool:
     """All hops of one delivery worker.
 
-    ``report`` is called once for each consignment; ``on_room`` when a full hop takes more.
+    ``report`` is called once for each consignment; ``on_room`` when a full hop takes more; ``waits`` says whether a
+    consignment must not be carried now, until ``go_on``.
     """
 
-    def __init__(self, *, connections: int, report: ReportTo, on_room: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        report: ReportTo,
+        on_room: Callable[[], None],
+        waits: Callable[[Consignment], bool],
+    ) -> None:
         self.report: Final = report
         self.on_room: Final = on_room
+        self.waits: Final = waits
         self.connections = connections
         self.idle_seconds = 10.0
         self.per_connection = 1000
-        self.running = asyncio.Event()
-        """Cleared while nothing new may be sent, because it could not be settled."""
-        self.running.set()
         self._hops: set[Hop] = set()
         self._in_use = 0
         self._wanting: dict[Hop, None] = {}
@@ -108,6 +116,11 @@ class Pool:
         for hop in self._hops:
             hop.lift()
 
+    def go_on(self) -> None:
+        """What was put aside is looked at again."""
+        for hop in list(self._hops):
+            hop.go_on()
+
     def take_back(self) -> list[Consignment]:
         """Drain: every hop retires; returns what was queued and not begun, which is not reported."""
         queued: list[Consignment] = []
@@ -146,6 +159,7 @@ class Hop:
         self._concurrency = concurrency
         self._open_carrier = open_carrier
         self._queue: deque[Consignment] = deque()
+        self._aside: list[Consignment] = []
         self._idle: list[asyncio.Future[Consignment | None]] = []
         self._connecting = 0
         self._open = 0
@@ -202,12 +216,19 @@ class Hop:
         self._retired = True
         while self.dismiss():
             pass
-        if not self.workers and not self._queue:
+        if not self.workers and not self._queue and not self._aside:
             self._pool.forget(self)
 
+    def go_on(self) -> None:
+        """Queues again what was put aside."""
+        aside, self._aside = self._aside, []
+        for consignment in aside:
+            self.put(consignment)
+
     def take_back(self) -> list[Consignment]:
-        """The queue, which is empty then."""
-        queued = list(self._queue)
+        """The queue and what was put aside; both are empty then."""
+        queued = [*self._aside, *self._queue]
+        self._aside.clear()
         self._queue.clear()
         self._full = False
         return queued
@@ -242,7 +263,7 @@ class Hop:
         self._pool.give_slot()
         if self._queue:
             self.grow()
-        elif self._retired and not self.workers:
+        elif self._retired and not self.workers and not self._aside:
             self._pool.forget(self)
 
     async def _work(self) -> None:
@@ -326,8 +347,9 @@ class Hop:
     async def _carry(self, carrier: Carrier, consignment: Consignment) -> bool:
         """Carries and reports; whether the carrier may go on."""
         pool = self._pool
-        if not pool.running.is_set():
-            await pool.running.wait()
+        if pool.waits(consignment):
+            self._aside.append(consignment)
+            return not pool.wants(self, idle=False)
         started = monotonic()
         reused = carrier.carried > 0
         try:

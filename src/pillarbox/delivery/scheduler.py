@@ -6,8 +6,9 @@ have enough are not leased at all, those of suspended hops only while there is n
 are deferred without a connection. So a dead domain with 100,000 messages delays no other, and still its messages
 get their warnings and their end in time.
 
-While a settlement cannot be stored no new transaction begins: what cannot be settled would be sent twice. It is
-repeated until the spool takes it or the lease is void.
+While a settlement cannot be stored no new transaction begins of what that cell holds (in_hand.py), or of anything
+when there is one spool: what cannot be settled would be sent twice. It is repeated until the spool takes it or the
+lease is void.
 
 ``drain``: nothing new begins; leases not begun go back; transactions in hand are finished and settled.
 
@@ -18,7 +19,7 @@ ERRORS
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import cache, partial
 from time import monotonic
 from typing import Final
@@ -26,6 +27,7 @@ from typing import Final
 from pillarbox.delivery.abilities import late_notice_due, too_late
 from pillarbox.delivery.bounce import make_reports, read_returned, waits_since, wants
 from pillarbox.delivery.consignment import Carrier, Consignment, Report, TryLater, Verdict
+from pillarbox.delivery.in_hand import InHand
 from pillarbox.delivery.maildir import Maildir
 from pillarbox.delivery.pool import Hop, Pool
 from pillarbox.delivery.retry import EXPIRED_STATUS, next_due, spread, warning_due
@@ -51,8 +53,6 @@ from pillarbox.telemetry.counters import counter, histogram
 from pillarbox.telemetry.events import get_logger
 
 BATCH: Final = 100
-MOST_IN_HAND: Final = 1000
-MOST_OCTETS_IN_HAND: Final = 67_108_864
 FEW: Final = 10
 GATHER: Final = 0.005
 """After a lease of a few messages the next is asked for so many seconds later: each search costs the spool more than
@@ -92,21 +92,27 @@ class Scheduler:
         outbox: Outbox,
         settings: DeliverySettings,
         *,
+        cells: Collection[str] = ("",),
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """``now``: seconds since the epoch; ``random``: so many unguessable octets, for ids and boundaries."""
+        """``cells``: their names, if the outbox has any; ``now``: seconds since the epoch; ``random``: so many
+        unguessable octets, for ids and boundaries."""
         self._outbox = outbox
         self._now = now
         self._random = random
-        self._secrets = Secrets()
-        self._pool = Pool(connections=settings.concurrency, report=self._take_report, on_room=self._wake_up)
-        self._loans: dict[int, _Loan] = {}
-        self._octets = 0
-        self._settling: set[asyncio.Task[None]] = set()
-        self._unsettled = 0
-        self._blocked = False
         self._wake = asyncio.Event()
+        self._secrets = Secrets()
+        self._hand = InHand(cells)
+        self._pool = Pool(
+            connections=settings.concurrency,
+            report=self._take_report,
+            on_room=self._wake.set,
+            waits=lambda consignment: self._hand.waits(consignment.lease),
+        )
+        self._loans: dict[int, _Loan] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+        self._blocked = False
         self._draining = False
         self._drained = asyncio.Event()
         self._spool_trouble = False
@@ -170,19 +176,16 @@ class Scheduler:
 
     # -- leasing --
 
-    def _wake_up(self) -> None:
-        self._wake.set()
-
     def _may_lease(self) -> bool:
         """Whether there is room for more; somebody wakes us when there is."""
         self._blocked = False
-        if self._unsettled or len(self._loans) >= MOST_IN_HAND or self._octets >= MOST_OCTETS_IN_HAND:
+        if self._hand.room() == 0:
             return False
         return sum(hop.full for hop in self._hops.values()) < max(len(self._settings.routes), 1)
 
     async def _lease_some(self) -> bool:
         """Leases and hands out; whether any message came."""
-        limit = min(BATCH, MOST_IN_HAND - len(self._loans))
+        limit = min(BATCH, self._hand.room())
         hops = self._hops.values()
         skip = frozenset[str]().union(*(hop.domains for hop in hops if hop.full))
         suspended = [hop.domains for hop in hops if hop.suspended]
@@ -242,7 +245,7 @@ class Scheduler:
             return False
         loan = _Loan(lease)
         self._loans[lease.lease_id] = loan
-        self._octets += len(lease.content or b"")
+        self._hand.took(lease)
         loan.open = len(parts)
         for hop, recipients in parts.items():
             if hop is None:
@@ -439,27 +442,26 @@ class Scheduler:
                 except SpoolError as error:
                     if not troubled:
                         troubled = True
-                        self._trouble(+1, str(error))
+                        self._trouble(loan.lease, +1, str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_REPEAT)
         finally:
             del self._loans[loan.lease.lease_id]
-            self._octets -= len(loan.lease.content or b"")
+            self._hand.gave(loan.lease)
             if troubled:
-                self._trouble(-1, None)
-            if self._blocked and len(self._loans) <= MOST_IN_HAND // 2 and self._octets <= MOST_OCTETS_IN_HAND // 2:
+                self._trouble(loan.lease, -1, "")
+            if self._blocked and self._hand.half_empty():
                 self._wake.set()
 
-    def _trouble(self, change: int, reason: str | None) -> None:
-        """Settlements that wait for the spool; while there are any, nothing new is sent."""
-        self._unsettled += change
-        if reason is not None and self._unsettled == 1 and change > 0:
+    def _trouble(self, lease: Lease, change: int, reason: str) -> None:
+        """Settlements that wait for the spool; while there are any, nothing new of their cell is sent."""
+        if not self._hand.unsettled(lease, change):
+            return
+        if change > 0:
             _log.warning("delivery.unsettled", reason=reason)
-        if self._unsettled:
-            self._pool.running.clear()
         else:
-            self._pool.running.set()
-            self._wake.set()
+            self._pool.go_on()
+        self._wake.set()
 
     async def _settlement(self, loan: _Loan) -> Settlement:
         lease = loan.lease
