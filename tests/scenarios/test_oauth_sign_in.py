@@ -1,20 +1,26 @@
 """People and programs sign in with tokens of a real OpenID provider, and no others do."""
 
+import asyncio
 import base64
 import contextlib
 import itertools
 import json
 import smtplib
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
 from tests.support.certs import Authority
 from tests.support.daemon import RunningDaemon, start_daemon
 from tests.support.oidc import AUDIENCE, SECRET, Provider, running_provider
+from tests.support.web import WebServer, json_answer
 
 from pillarbox.sasl.oauthbearer import OauthbearerClient
 from pillarbox.sasl.xoauth2 import Xoauth2Client
@@ -27,10 +33,9 @@ _ADDRESSES = itertools.count(2)
 
 
 @dataclass
-class Office:
-    """The provider, and a daemon that takes its tokens."""
+class Clients:
+    """A daemon, and clients of it."""
 
-    provider: Provider
     daemon: RunningDaemon
 
     @contextlib.contextmanager
@@ -53,6 +58,13 @@ class Office:
         """Code and text of the reply, and the error document that came before it."""
         with self.client() as client:
             return sign_in(client, mechanism, user, token)
+
+
+@dataclass
+class Office(Clients):
+    """A daemon, and the provider whose tokens it takes."""
+
+    provider: Provider
 
 
 def sign_in(client: smtplib.SMTP_SSL, mechanism: str, user: str, token: str) -> tuple[int, bytes, bytes]:
@@ -109,7 +121,7 @@ def office(
         ),
         extra='[[directory]]\nname = "local"\nkind = "local"\n' + directory(provider, folder, **keys),
     )
-    return Office(provider, daemon)
+    return Office(daemon, provider)
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +302,34 @@ def test_another_directory_says_who_somebody_is_and_whom_it_does_not_let_in(
         before = len(both.daemon.log())
         assert both.sign_in("XOAUTH2", "anna", token)[0] == 535
         assert both.daemon.wait_for("signin.failed", after=before)["reason"] == "disabled"
+
+
+async def test_a_provider_is_asked_over_https_with_the_ca_that_it_is_told_and_no_other(
+    tmp_path: Path, authority: Authority, request: pytest.FixtureRequest
+) -> None:
+    issued = authority.issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    key = Ed25519PrivateKey.generate()
+    public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    async with WebServer(context) as web:
+        web.answers["/.well-known/openid-configuration"] = json_answer(
+            {"issuer": web.url, "jwks_uri": f"{web.url}/keys"}
+        )
+        web.answers["/keys"] = json_answer({"keys": [{**public, "kid": "k"}]})
+        claims = {"iss": web.url, "aud": "us", "sub": "anna", "exp": int(time.time()) + 600}
+        token = jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "k"})
+        text = (
+            f'[[directory]]\nname = "right"\nkind = "oauth"\nissuer = "{web.url}"\naudience = ["us"]\n'
+            f'ca = "{issued.ca}"\n[[directory]]\nname = "wrong"\nkind = "oauth"\nissuer = "{web.url}"\n'
+            'audience = ["us"]\n[[directory]]\nkind = "local"\n'
+        )
+        for name, expected in (("right", 235), ("wrong", 454)):
+            folder = tmp_path / name
+            folder.mkdir()
+            site = ('mechanisms = ["XOAUTH2"]', f'directories = ["{name}"]')
+            daemon = await asyncio.to_thread(
+                start_daemon, folder, authority, at_end=request.addfinalizer, site=site, extra=text
+            )
+            reply = await asyncio.to_thread(Clients(daemon).sign_in, "XOAUTH2", "anna", token)
+            assert reply[0] == expected
