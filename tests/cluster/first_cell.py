@@ -2,7 +2,8 @@
 
 Each of these faults also looks, while the cell is away and after it is back, and raises AssertionError when
 - mail of who comes now is not taken and delivered through the second cell, or any is taken by the first;
-- somebody with the right password is refused, or one with a wrong password is told anything but 535;
+- somebody with the right password is refused (save for a 454 while a spool process has no successor yet), or one with
+  a wrong password is told anything but 535;
 - a machine does not count and block by itself, or knows what it cannot know;
 - something that the first cell holds does not arrive when the cell is back;
 - the machines' counts are not the same then: each failure once, each block everywhere.
@@ -29,6 +30,9 @@ NEWCOMERS = 20
 """Messages of people who come while it is away: whose COMMIT is without an answer waits for it, and so may all of
 the load's clients."""
 DEFERRED = "bob@elsewhere.example"
+SIGN_IN = 2.0
+"""Seconds for which a sign-in may have been under way when the accounts were there again."""
+INFINITE = float("inf")
 NOTICED = ("submission", "cell.failed")
 
 
@@ -76,7 +80,11 @@ def _started(machines: list[Machine], role: str, starts: dict[str, int]) -> bool
     return all(machine.units[role].starts >= starts[machine.name] for machine in machines)
 
 
-def _without(stage: Stage, dead: list[Node], meanwhile: Callable[[], None] = lambda: None) -> None:
+def _nothing() -> None:
+    """Nothing else happens."""
+
+
+def _without(stage: Stage, dead: list[Node], meanwhile: Callable[[], None] = _nothing) -> None:
     for tag in ("-a", "-b"):
         assert _accepted(stage, tag, 0.0), f"the cell {tag[1:]} takes no mail"
     began = time.monotonic()
@@ -96,11 +104,12 @@ def _without(stage: Stage, dead: list[Node], meanwhile: Callable[[], None] = lam
         since = time.monotonic()
         held = {queue_id for queue_id in stage.books.outstanding() if queue_id.endswith("-a")}
         meanwhile()
+        replaced_at = time.monotonic() + SIGN_IN if meanwhile is not _nothing else since
         newcomers = _mail(stage)
         guesses.make()
         stage.hurry.wait(max(0.0, away_at + AWAY - time.monotonic()))
         if not stage.hurry.is_set():
-            seen = _look(stage, since, held, newcomers)
+            seen = _look(stage, replaced_at, held, newcomers)
     finally:
         for node in dead:
             node.start("etcd")
@@ -112,12 +121,17 @@ def _without(stage: Stage, dead: list[Node], meanwhile: Callable[[], None] = lam
     delivered = time.monotonic() - back_at
     _until(stage, "the guard's counts are the same everywhere", guesses.merged)
     if not stage.hurry.is_set():
-        refusals = stage.probes.refused_sign_ins(began, time.monotonic())
+        put_off = stage.probes.refused_sign_ins(since, replaced_at)
+        assert all(reply.startswith("454") for reply in put_off), f"while processes were replaced: {put_off}"
+        refusals = [
+            *stage.probes.refused_sign_ins(began, since),
+            *stage.probes.refused_sign_ins(replaced_at, INFINITE),
+        ]
         assert not refusals, f"{len(refusals)} people were refused: {refusals[0]}"
         stage.notes.append(
-            f"first cell away for {back_at - away_at:.0f} s: {seen}; {len(held)} messages held by it, all delivered "
-            f"{delivered:.0f} s after its start; the guard's counts the same everywhere after "
-            f"{time.monotonic() - back_at:.0f} s"
+            f"first cell away for {back_at - away_at:.0f} s: {seen}; {len(put_off)} put off by 454 while processes "
+            f"were replaced; {len(held)} messages held by the first, all delivered {delivered:.0f} s after its start; "
+            f"the guard's counts the same everywhere after {time.monotonic() - back_at:.0f} s"
         )
 
 

@@ -46,3 +46,15 @@ async def test_a_second_cell_that_is_away_refuses_nothing_and_its_mail_is_delive
     async with staged(rate=15, clients=6, cells=2, say=print) as stage:
         assert await happened(stage, "second_cell") == []
         await asyncio.wait_for(none_lost(stage), 200)
+
+
+@pytest.mark.parametrize("name", ["first_cell", "first_cell_without_quorum", "processes_without_first_cell"])
+async def test_without_the_first_cell_people_sign_in_and_mail_goes_on_and_the_guard_counts_are_merged_later(
+    name: str,
+) -> None:
+    async with staged(rate=15, clients=6, cells=2, say=print) as stage:
+        row = await one(stage, FAULTS[name])
+        assert row.problem == ""
+        (seen,) = stage.notes
+        print(seen)
+        await asyncio.wait_for(none_lost(stage), 200)
