@@ -41,6 +41,7 @@ _WORDS = {
     Reason.ELSEWHERE: "right, but not at this place",
     Reason.OPAQUE: "the server says no; it does not say why",
 }
+_WRONG_TOKEN = "the token does not count"  # noqa: S105  words, no secret
 
 
 @example(app, "list", "pillarbox directory list")
@@ -118,7 +119,7 @@ async def _test(
                 if user is None:
                     return {"code": 0, "result": "reached" if await directory.reach() else "untried"}
                 secret = _read_secret(directory, stdin)
-                return _result(await directory.sign_in(user, secret))
+                return _result(await directory.sign_in(user, secret), token=directory.takes_tokens)
     except Unusable as error:
         raise CommandError(str(error)) from None
     except Unavailable as error:
@@ -161,11 +162,12 @@ def _read_secret(directory: "Examined", stdin: bool) -> str:
     return secret
 
 
-def _result(answer: Identity | Denied) -> dict[str, Any]:
+def _result(answer: Identity | Denied, *, token: bool) -> dict[str, Any]:
     if isinstance(answer, Denied):
         reason = answer.reason
+        why = _WRONG_TOKEN if token and reason is Reason.WRONG else _WORDS[reason]
         details = {"login": answer.login, **answer.details}
-        return {"code": REFUSED, "result": "refused", "reason": reason.name.lower(), "why": _WORDS[reason], **details}
+        return {"code": REFUSED, "result": "refused", "reason": reason.name.lower(), "why": why, **details}
     return {
         "code": 0,
         "result": "ok",
@@ -188,7 +190,7 @@ def _tell(result: dict[str, Any], user: str | None) -> None:
         case "refused":
             cause = f" ({result['cause']})" if result.get("cause") else ""
             say_error(f"{user} is not let in: {result['why']}{cause}")
-            if result["reason"] in ("wrong", "opaque"):
+            if result["reason"] in ("wrong", "opaque") and result["why"] is not _WRONG_TOKEN:
                 remark("if the server behind counts failures, it has counted this one")
         case _:
             _tell_identity(result)
