@@ -89,6 +89,8 @@ def test_nobody_agrees_in_anybody_s_place() -> None:
         ((SITE, ACME + 'email = "a b@example.org"\n'), "acme.email: found"),
         ((SITE, ACME + 'listen = ["192.0.2.1:587"]\n'), "acme.listen[0]: found"),
         ((SITE, ACME + 'listen = ["0.0.0.0:25"]\n'), "port 25 is for mail transfer"),
+        ((SITE, ACME + 'external_account = "x"\n'), "acme.external_account: found without external_key_file"),
+        ((SITE, ACME + 'external_key_file = "x"\n'), "acme.external_key_file: found without external_account"),
         ((SITE, ACME + "listen = []\n"), "acme.listen: found an empty list"),
         ((SITE, ACME + 'listen = ["0.0.0.0:80"]\nhook = ["x"]\n'), "acme.listen: found beside hook"),
     ],

@@ -168,3 +168,39 @@ async def test_a_hook_that_fails_is_said_and_nothing_is_asked_of_the_authority_s
     found = await _until_tried(Keeper(settings, AcmeAuthority, Responder()))
     assert "exit code 3: no such zone" in str(found["reason"])
     assert "run the hook by hand" in str(found["advice"])
+
+
+EXTERNAL = {"account-7": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+
+
+async def test_an_authority_that_gives_out_accounts_issues_to_those_alone(
+    tmp_path: Path, authority: Authority, nameserver: NameServer
+) -> None:
+    require("pebble")
+    nameserver.add(NAME, "A", "127.0.0.1")
+    (port,) = free_ports(1)
+    with running_pebble(tmp_path, authority, nameserver, port, external=EXTERNAL) as pebble:
+        bare = await _until_tried(Keeper(_settings(tmp_path, pebble), AcmeAuthority, Responder()))
+        assert "externalAccountRequired" in str(bare["reason"])
+        assert "external_account in [acme]" in str(bare["advice"])
+        file = tmp_path / "external.key"
+        settings = _settings(tmp_path, pebble, external_account="account-7", external_key_file=file)
+        for content, wrong in (("not the key", "external_key_file"), ("bm90IHRoZSBrZXk", "the authority said")):
+            file.write_text(content)
+            refused = await _until_tried(_fresh(settings, Responder()))
+            assert str(refused["reason"]).startswith(wrong)
+        file.write_text(EXTERNAL["account-7"] + "\n")
+        responder = Responder()
+        await responder.listen([socket.create_server(("127.0.0.1", port))])
+        try:
+            found = await _until_tried(_fresh(settings, responder))
+        finally:
+            await responder.close()
+    assert found["reason"] is None
+
+
+def _fresh(settings: AcmeSettings, responder: Responder) -> Keeper:
+    """A keeper that knows of no failure before."""
+    for noted in (settings.folder / "account").glob("*.json"):
+        noted.unlink()
+    return Keeper(settings, AcmeAuthority, responder)

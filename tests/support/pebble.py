@@ -14,9 +14,9 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ class Pebble:
     validity: int | None
     port: int
     management: int
+    external: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,6 +63,8 @@ class Pebble:
         }
         if self.validity is not None:
             table["certificateValidityPeriod"] = self.validity
+        if self.external:
+            table |= {"externalAccountBindingRequired": True, "externalAccountMACKeys": dict(self.external)}
         configuration = self.folder / "pebble.json"
         configuration.write_text(json.dumps({"pebble": table}))
         environment = {
@@ -114,12 +117,26 @@ class Pebble:
 
 @contextmanager
 def running_pebble(
-    folder: Path, authority: Authority, names: NameServer, responder_port: int, *, validity: int | None = None
+    folder: Path,
+    authority: Authority,
+    names: NameServer,
+    responder_port: int,
+    *,
+    validity: int | None = None,
+    external: Mapping[str, str] | None = None,
 ) -> Iterator[Pebble]:
-    """Pebble in ``folder`` for the time of the block. ``validity``: lifetime of what it issues, seconds."""
+    """Pebble in ``folder`` for the time of the block. ``validity``: lifetime of what it issues, seconds;
+    ``external``: the accounts that it gave out, to which alone it issues, with their keys."""
     port, management = free_ports(2)
     pebble = Pebble(
-        folder, authority.issue("localhost", "127.0.0.1"), names, responder_port, validity, port, management
+        folder,
+        authority.issue("localhost", "127.0.0.1"),
+        names,
+        responder_port,
+        validity,
+        port,
+        management,
+        external or {},
     )
     pebble.start()
     try:

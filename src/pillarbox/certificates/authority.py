@@ -51,7 +51,7 @@ _ADVICE = {
     "unauthorized": "what answers on port 80 of the name, or its TXT record, is not this server's",
     "rejectedIdentifier": "the authority issues nothing for that name",
     "rateLimited": "wait: too much was asked of the authority for this name or from this account",
-    "externalAccountRequired": "this authority wants accounts that it gave out itself: take another one",
+    "externalAccountRequired": "get an account from the authority, and name it: external_account in [acme]",
     "userActionRequired": "read what the authority says, and agree again",
     "invalidContact": "correct email in [acme]",
     "unsupportedContact": "correct email in [acme]",
@@ -123,11 +123,27 @@ class AcmeAuthority:
 
     def _sign_in(self, acme: client.ClientV2) -> None:
         """The account of our key, which is made when there is none."""
-        new = messages.NewRegistration.from_data(email=self._settings.email, terms_of_service_agreed=True)
+        new = messages.NewRegistration.from_data(
+            email=self._settings.email,
+            external_account_binding=self._binding(acme),
+            terms_of_service_agreed=True,
+        )
         try:
             acme.new_account(new)
         except errors.ConflictError as known:
             acme.net.account = messages.RegistrationResource(uri=known.location, body=messages.Registration())
+
+    def _binding(self, acme: client.ClientV2) -> dict[str, Any] | None:
+        """What shows that an account that the authority gave out is ours (RFC 8555 7.3.4). Raises AuthorityError."""
+        name, path = self._settings.external_account, self._settings.external_key_file
+        if name is None or path is None or acme.net.key is None:
+            return None
+        try:
+            secret = path.read_text("ascii").strip()
+            return messages.ExternalAccountBinding.from_data(acme.net.key.public_key(), name, secret, acme.directory)
+        except (OSError, ValueError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it holds no key in base64url"
+            raise AuthorityError(f"external_key_file {path}: {reason}", "correct it in [acme]") from None
 
     def _note(self, response: requests.Response, *_arguments: object, **_keywords: object) -> None:
         """How long an answer that refuses says to wait; the library does not tell (RFC 8555 6.6)."""

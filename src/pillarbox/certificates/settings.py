@@ -19,7 +19,8 @@ class AcmeSettings:
     ``directory``: the URL of the authority's directory (RFC 8555 7.1.1). ``authority``: PEM of the CA certificates
     that its HTTPS is checked with; None: the usual ones. ``listen``: (host, port) of the http-01 responder.
     ``hook``: program and arguments that publish a TXT record: dns-01 then takes http-01's place. ``hook_time``:
-    seconds that it may take.
+    seconds that it may take. ``external_account``: the name of an account that the authority gave out (key
+    identifier, RFC 8555 7.3.4), and the file with its key (base64url).
     """
 
     folder: Path
@@ -30,6 +31,8 @@ class AcmeSettings:
     listen: tuple[tuple[str, int], ...] = ()
     hook: tuple[str, ...] = ()
     hook_time: float = 300.0
+    external_account: str | None = None
+    external_key_file: Path | None = None
 
     def pair(self, name: str) -> Path:
         """The file of one name's certificate."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pillarbox.certificates.settings import AcmeSettings, missing_library
 from pillarbox.config.acme_table import ACME, AcmeTable
-from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc
+from pillarbox.config.certificate import examine_authorities, examine_pair, now_utc, read_file
 from pillarbox.config.lines import Path as KeyPath
 from pillarbox.config.model import FileTable
 from pillarbox.doctor.report import Finding, Severity
@@ -59,6 +59,9 @@ def _table(tables: FileTable, acme: AcmeTable) -> Broken:
         yield ("acme", "email"), f'found "{acme.email}"; expected a mail address such as "postmaster@example.org"'
     if acme.hook and "listen" in acme.model_fields_set:
         yield ("acme", "listen"), "found beside hook; expected one of the two: with dns-01 nothing listens"
+    if (acme.external_account is None) != (acme.external_key_file is None):
+        there, lacking = ("external_key_file", "external_account")[:: 1 if acme.external_key_file else -1]
+        yield ("acme", there), f"found without {lacking}; expected both or neither"
     taken = {address for site in tables.site for address in (*site.submission, *site.submissions)}
     for place, address in enumerate(acme.listen):
         if address in taken:
@@ -97,6 +100,8 @@ def examine_acme(acme: AcmeSettings | None) -> list[Finding]:
         found.append(
             Finding(Severity.ERROR, "acme", f"hook: there is no program {acme.hook[0]}", "give its whole path")
         )
+    if acme.external_key_file is not None:
+        read_file("acme", "external_key_file", acme.external_key_file, found, "write the account's key into it")
     if acme.authority is not None:
         found += examine_authorities("acme", acme.authority)
     return found

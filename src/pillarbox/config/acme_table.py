@@ -37,6 +37,10 @@ class AcmeTable(Table):
         description="A program that makes TXT records, with its arguments: dns-01 takes http-01's place." + RESTART,
     )
     hook_time: Time = Field(_DEFAULT.hook_time, description="How long it may take until the world sees the record.")
+    external_account: Text | None = Field(
+        None, description="The name (key identifier) of an account that the authority gave out; some want one."
+    )
+    external_key_file: FilePath | None = Field(None, description="A file with that account's HMAC key (base64url).")
     ca: FilePath | None = Field(None, description="CA certificates that the authority's own is checked with.")
 
 
@@ -55,4 +59,6 @@ def build_acme(
         listen=tuple((address.host, address.port) for address in table.listen),
         hook=tuple(table.hook),
         hook_time=table.hook_time,
+        external_account=table.external_account,
+        external_key_file=base / table.external_key_file if table.external_key_file is not None else None,
     )

@@ -44,7 +44,8 @@ _RULES = """\
 - `kind = "cluster"` of the spool needs one `[[spool.cell]]`, whose `dsn` holds no password; `durability` and
   `[[spool.cell]]` go with it, and `min_free` with `"embedded"`.
 - `certificate = "acme"` at a site has no `key` beside it, and needs `[acme]` with `agree_to_terms = true`. `hook` and
-  `listen` exclude each other; `listen` is no address of a site.
+  `listen` exclude each other; `listen` is no address of a site. `external_account` and `external_key_file` need each
+  other.
 - `strict_text_lines = true` replaces `max_text_line`.
 - `[site.legacy]` makes the site above it one for devices. Its `networks` are private (RFC 1918), unique local
   (fc00::/7), link-local or loopback; public ones are no wider than /24 or /48, and there are at most 16 of them.
