@@ -99,10 +99,11 @@ def why(error: OSError) -> str:
 
 
 class Wire(asyncio.Protocol):
-    """One connection. One reader at a time."""
+    """One connection. One reader at a time. ``gone`` is set when it has come to its end."""
 
     def __init__(self) -> None:
         self.reached = False
+        self.gone = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._ended = False
@@ -128,6 +129,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
+        self.gone.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -197,6 +199,11 @@ class Wire(asyncio.Protocol):
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has been, be it gone or not."""
+        return self._transport is not None
 
     @property
     def version(self) -> str:

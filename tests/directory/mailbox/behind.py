@@ -1,13 +1,14 @@
 """A mailbox directory in front of a scripted server, and what a question to it ends in."""
 
 import asyncio
+import gc
 from typing import Any
 
 from pillarbox.directory.base import Denied, Identity, Unavailable
 from pillarbox.directory.mailbox.backend import MailboxBackend
 from pillarbox.directory.mailbox.pool import MAKING
 from pillarbox.directory.mailbox.settings import MailboxSettings
-from pillarbox.directory.wire import Place
+from pillarbox.directory.wire import Place, Wire
 
 ANNA = "anna@example.org"
 
@@ -55,7 +56,9 @@ async def made_ahead() -> None:
 
 
 async def end(backend: MailboxBackend) -> None:
-    """Closes it, and waits for the connections that were being made ahead."""
+    """Closes it, and waits until all connections are gone."""
     backend.close()
     await made_ahead()
-    await asyncio.sleep(0)  # the transports of those close now
+    wires = [each for each in gc.get_objects() if type(each) is Wire and each.connected]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(wire.gone.wait() for wire in wires))

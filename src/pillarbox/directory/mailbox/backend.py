@@ -77,6 +77,7 @@ class MailboxBackend:
             connection.wire.abort()
             if isinstance(error, ServerFailed):
                 self._narrate(f"{place}: {error}")
+                self._pool.forget(place)
             raise
         connection.leave()
         return denied
@@ -91,6 +92,7 @@ class MailboxBackend:
         except ServerFailed as error:
             cause = str(error)
         narrate(f"{place}: {cause}")
+        self._pool.forget(place)
         raise ServerFailed(cause)
 
     async def _make_ready(self, place: Place, narrate: Narrate) -> Connection:

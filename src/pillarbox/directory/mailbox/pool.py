@@ -83,6 +83,12 @@ class Pool:
             self._spares[place].remove(connection)
             connection.leave()
 
+    def forget(self, place: Place) -> None:
+        """Ends the spares of a server that failed: what is ready there may be left over from before."""
+        spares = self._spares.get(place, deque())
+        while spares:
+            spares.popleft().wire.abort()
+
     def close(self) -> None:
         """Ends the spares, and those that are being made as soon as they are there; makes no more."""
         self._closed = True
