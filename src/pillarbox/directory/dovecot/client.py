@@ -114,7 +114,7 @@ class Client:
             self._wire.write(line)
             return await answered
         finally:
-            if self._asked.pop(number, None) is not None and self.usable and not answered.done():
+            if self._asked.pop(number, None) is not None and self.usable:  # whoever asked has gone
                 self._wire.write(b"CANCEL\t%d\n" % number)
 
     def close(self) -> None:
