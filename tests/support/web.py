@@ -25,12 +25,14 @@ def json_answer(document: Any, *headers: str, status: str = "200 OK") -> bytes:
 
 
 class WebServer:
-    """See the module's text. What it has no answer for is a 404; ``None`` is no answer at all."""
+    """See the module's text. What it has no answer for is a 404; ``None`` is no answer at all. ``drops``: at so many
+    requests it ends the connection."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, bytes | None] = {}
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.heard = asyncio.Event()
+        self.drops = 0
         self._context = context
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -73,6 +75,9 @@ class WebServer:
                 content = await reader.readexactly(int(headers.get("content-length", "0")))
                 self.asked.append((method, path, headers, content))
                 self.heard.set()
+                if self.drops:
+                    self.drops -= 1
+                    return
                 said = self.answers.get(path, answer(b"", status="404 Not Found"))
                 if said is not None:
                     writer.write(said)

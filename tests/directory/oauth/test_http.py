@@ -70,6 +70,18 @@ async def test_what_is_too_long_or_no_http_or_never_ends_is_a_failure(http: Http
             assert "secret" not in str(failed.value)
 
 
+async def test_a_connection_that_ends_as_it_is_taken_is_tried_again_once(http: Http) -> None:
+    async with WebServer() as web:
+        web.answers["/a"] = answer(b"{}")
+        for form in (None, {"token": "t"}):
+            web.drops = 1
+            assert await http.ask(f"{web.url}/a", form=form) == (200, b"{}")
+        web.drops, before = 9, len(web.asked)
+        with pytest.raises(ServerFailed, match="ServerDisconnectedError"):
+            await http.ask(f"{web.url}/a", form={"token": "t"})
+        assert len(web.asked) == before + 2
+
+
 async def test_an_answer_in_a_coding_is_taken_as_it_is(http: Http) -> None:
     async with WebServer() as web:
         bomb = gzip.compress(b"x" * 10_000_000)

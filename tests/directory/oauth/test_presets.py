@@ -85,8 +85,12 @@ async def test_entra_id(web: WebServer) -> None:
         assert await ask(entra, {**token, "tid": "another"}) == "tenant"
         assert await ask(entra, {**token, "aud": "https://outlook.office.com"}) == "audience"
         assert await ask(entra, {**token, "iss": f"https://sts.windows.net/{TENANT}/"}) == "issuer"
-        daemon = {name: value for name, value in token.items() if name not in ("scp", "preferred_username")}
-        assert await ask(entra, {**daemon, "roles": ["SMTP.SubmitAsApp"]}) == 'scope "SMTP.Submit"'
+        program = {name: value for name, value in token.items() if name not in ("scp", "preferred_username")}
+        assert await ask(entra, program) == 'scope "SMTP.Submit"'
+        assert await ask(entra, {**program, "roles": ["SMTP.Submit"]}) == 'no claim "preferred_username"'
+    with directory(text + 'login_claim = ["azp"]\naddress_claim = ["none"]\n') as programs:
+        found = await ask(programs, {**program, "roles": ["SMTP.Submit"]})
+        assert found == Identity("9", frozenset(), source="corp")
 
 
 async def test_keycloak(web: WebServer) -> None:

@@ -10,8 +10,8 @@ An address in ``email`` counts unless ``email_verified`` says that nobody has ve
 from there. Lists may be in the form of Active Directory's proxyAddresses ("SMTP:anna@example.org").
 
 STANDARDS
-    RFC 7519 4.1 (iss, aud, exp, nbf), RFC 9068 2.2, RFC 8693 4.2 (scope; Entra's is scp), RFC 7800 3 (cnf), OpenID
-    Connect Core 5.1 (email, email_verified).
+    RFC 7519 4.1 (iss, aud, exp, nbf), RFC 9068 2.2, RFC 8693 4.2 (scope; Entra's is scp, and roles for programs), RFC
+    7800 3 (cnf), OpenID Connect Core 5.1 (email, email_verified).
 
 ERRORS
     TokenRefused says what is wrong, and holds nothing of the token.
@@ -88,7 +88,9 @@ def _check_audience(claims: Mapping[str, Any], settings: OauthSettings) -> None:
 def _check_scope(claims: Mapping[str, Any], settings: OauthSettings) -> None:
     if not settings.scopes:
         return
-    granted = {word for name in ("scope", "scp") for text in _texts(claims.get(name)) for word in text.split(" ")}
+    granted = {
+        word for name in ("scope", "scp", "roles") for text in _texts(claims.get(name)) for word in text.split(" ")
+    }
     for scope in settings.scopes:
         if scope not in granted:
             raise TokenRefused(f'scope "{scope}"')

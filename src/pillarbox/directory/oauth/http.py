@@ -6,7 +6,7 @@
 
 The certificate is checked, and nothing is asked outside TLS, except on this machine (settings.is_asked). Proxies that
 the environment names are not used. An answer in a coding (gzip) is neither asked for nor understood: it could be a
-bomb.
+bomb. All that is asked may be asked twice, for a connection that was kept may end as it is taken.
 
 STANDARDS
     RFC 9110 (HTTP), RFC 8414 2 (URLs of https only).
@@ -57,11 +57,18 @@ class Http:
         """Status and content of the answer. Raises ServerFailed."""
         headers = {"Authorization": authorization} if authorization else {}
         method = "GET" if form is None else "POST"
-        try:
+
+        async def once() -> tuple[int, bytes]:
             async with self._open().request(
                 method, url, data=form, headers=headers, allow_redirects=False
             ) as response:
                 return response.status, await _read(response)
+
+        try:
+            try:
+                return await once()
+            except aiohttp.ServerDisconnectedError:
+                return await once()  # it ended an idle connection just when we took that
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ServerFailed(f"{_place(url)}: {_cause(error, self._timeout)}", reached=True) from None
 
