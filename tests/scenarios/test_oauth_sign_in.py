@@ -94,7 +94,7 @@ def directory(provider: Provider, folder: Path, **keys: Any) -> str:
         "scope": ["smtp"],
         "login_claim": ["preferred_username", "sub", "client_id"],
         "address_claim": ["email", "proxyAddresses"],
-        "timeout": "2s",
+        "timeout": "5s",
         **keys,
     }
     return "[[directory]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())

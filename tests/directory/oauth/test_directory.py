@@ -49,7 +49,7 @@ async def make(web: WebServer, tmp_path: Path) -> AsyncIterator[Make]:
         more = {key: changed.pop(key) for key in ("now", "clock", "narrate") if key in changed}
         if changed.get("check_by") is CheckBy.INTROSPECTION:
             changed |= {"client_id": "pillarbox", "client_secret": secret}
-        keys = {"name": "corp", "issuer": web.url, "audiences": ("us",), "timeout": 2.0, **changed}
+        keys = {"name": "corp", "issuer": web.url, "audiences": ("us",), "timeout": 20.0, **changed}
         made.append(OauthDirectory(OauthSettings(**keys), find_person, **more))
         return made[-1]
 
