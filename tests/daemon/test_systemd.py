@@ -118,7 +118,9 @@ def test_who_gets_certificates_is_the_user_who_shows_them_but_has_an_account_of_
     assert service["ReadWritePaths"] == [there]
     assert "SupplementaryGroups" not in service, "no mail, no other keys"
     lines = [line.split() for line in (UNITS / "pillarbox.tmpfiles").read_text().splitlines()]
-    assert [line[2:5] for line in lines if line[:2] == ["d", there]] == [["0700", "pillarbox-submission", "pillarbox"]]
+    assert [line[2:5] for line in lines if line[:2] == ["d", there]] == [
+        ["0700", "pillarbox-submission", "pillarbox"]
+    ]
     assert section(UNITS / "pillarbox-submission.service", "Service")["InaccessiblePaths"] == [f"-{there}/account"]
     listen = section(UNITS / "pillarbox-certificates.socket", "Socket")["ListenStream"]
     assert listen == ["0.0.0.0:80", "[::]:80"]
