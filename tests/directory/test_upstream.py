@@ -120,6 +120,19 @@ async def test_strangers_may_spend_half_of_it_and_the_owner_at_a_known_place_sti
     assert await setting.reason("right", known=False) == "in", "what is remembered costs nothing"
 
 
+async def test_an_attack_on_a_login_whose_tries_are_spent_costs_the_server_no_searches() -> None:
+    setting = Setting(wrong_tries=4)
+    for number in range(50):
+        await setting.reason(f"guess {number}", known=False)
+    assert len(setting.backend.found) == 3
+    assert await setting.reason("right") == "in", "it is not the owner's business"
+    setting.clock.advance(module.SPENT_TIME)
+    assert await setting.reason("guess", known=False) == "locked"
+    assert len(setting.backend.found) == 5
+    setting.clock.advance(setting.settings.wrong_window)
+    assert await setting.reason("another guess", known=False) == "wrong"
+
+
 async def test_a_remembered_login_stays_good_while_an_attack_spends_everything() -> None:
     setting = Setting(wrong_tries=4, refresh=60.0)
     await setting.sign_in()
@@ -160,6 +173,19 @@ async def test_no_limit_where_the_directory_locks_nobody_out() -> None:
     setting = Setting(wrong_tries=None)
     for number in range(50):
         assert await setting.reason(f"guess {number}") == "wrong"
+
+
+async def test_where_passwords_are_hashed_here_nobody_costs_what_somebody_costs() -> None:
+    setting = Setting(wrong_tries=None, wrong_cache=0.0)
+    setting.backend.add("eve", "right", denied=Reason.DISABLED)
+    assert await setting.reason("right") == "in"
+    for login, said in (("nobody", "unknown"), ("eve", "disabled"), ("anna", "in")):
+        assert await setting.reason("right", login) == said
+    assert setting.backend.checked == [("key-anna", "right")] * 3, "the last one is remembered"
+    counted = Setting(wrong_tries=4)
+    await counted.sign_in()
+    await counted.sign_in("x", "nobody")
+    assert len(counted.backend.checked) == 1, "never where failures are counted"
 
 
 async def test_an_opaque_server_is_spared_by_login() -> None:

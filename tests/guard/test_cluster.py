@@ -12,6 +12,7 @@ from tests.support.postgres import Postgres
 from pillarbox.guard import schema
 from pillarbox.guard.cluster import Exchange
 from pillarbox.guard.facts import Elsewhere, Fact, Outbox
+from pillarbox.guard.node import Node
 from pillarbox.store.errors import Transient
 from pillarbox.store.migrations import migrate
 from pillarbox.store.postgresql import Store, Transaction
@@ -51,6 +52,19 @@ async def machines(postgres: Postgres) -> AsyncIterator[Machines]:
     yield made
     for store in made.stores:
         await store.close()
+
+
+async def test_the_machines_of_the_last_hour_are_counted(machines: Machines) -> None:
+    assert await machines.one.machines() == 0
+    for number, exchange in enumerate((machines.one, machines.two, machines.one)):
+        assert await exchange.beat(Node(bytes([number % 2]), b"holder"))
+        assert await exchange.machines() == min(number + 1, 2)
+
+    async def leave(transaction: Transaction) -> None:
+        transaction.add("UPDATE guard_node SET seen_at = now() - interval '61 min' WHERE node = %s", (bytes([1]),))
+
+    await machines.stores[0].write(leave)
+    assert await machines.two.machines() == 1
 
 
 async def test_what_one_machine_tells_the_other_hears_once_with_its_own_clock(machines: Machines) -> None:

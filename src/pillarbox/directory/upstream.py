@@ -17,6 +17,9 @@ out of their mailbox. Half of these, at most, are for places that are not known.
 A password is handed on as it was typed, since the server behind prepares it in its own way; one that SASLprep forbids
 is nobody's.
 
+Where no failures are counted the password is hashed here, as a rule: then a login that nobody has costs the hash of
+somebody, too.
+
 STANDARDS
     RFC 4616 2 (authzid: only one's own), RFC 4013.
 
@@ -47,6 +50,9 @@ ASKING = 1_024
 """Questions that wait for an answer at most; whoever asks one more is told that the directory cannot say."""
 STRANGERS_WAITING = 256
 """Those of them that come from places that are not known."""
+SPENT_TIME = 5.0
+"""Seconds for which nobody is looked for under a login whose tries are spent: an attack costs the server no searches
+either."""
 REFRESHING = 256
 """People looked up again at a time; whoever is beyond is taken as remembered."""
 HARMLESS = (Reason.DISABLED, Reason.EXPIRED)
@@ -143,10 +149,12 @@ class Upstream:
         self._entry = EntryKey()
         self._right = Memory[_Right](settings.cache, RIGHT_CEILING)
         self._wrong = Memory[Denied](settings.wrong_cache, WRONG_CEILING)
+        self._spent = Memory[Denied](SPENT_TIME, WRONG_CEILING)
         self._asking: dict[tuple[bytes, bool], asyncio.Task[Identity | Denied]] = {}
         self._refreshing: dict[bytes, asyncio.Task[_Right | None]] = {}
         self._strangers = asyncio.Semaphore(max(1, settings.connections // 2))
         self._waiting = 0
+        self._someone: Person | None = None
 
     @property
     def opaque(self) -> bool:
@@ -201,7 +209,11 @@ class Upstream:
             right = await self._looked_at(entry, right, now)
         if right is not None:
             return right.person.identity
-        return self._wrong.get(entry, now) or await self._once(entry, login, password, known_place)
+        remembered = self._wrong.get(entry, now) or self._spent.get(self._place(key, known_place), now)
+        return remembered or await self._once(entry, login, password, known_place)
+
+    def _place(self, key: str, known_place: bool) -> bytes:
+        return self._entry.of(key, "known" if known_place else "stranger")
 
     async def _looked_at(self, entry: bytes, right: _Right, now: float) -> _Right | None:
         """A verified login with the person as of lately; None: not this person's any more. One question, however many
@@ -275,20 +287,26 @@ class Upstream:
 
     async def _judge(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
         person = await self._backend.find(login)
-        if person is None:
-            return Denied(Reason.UNKNOWN)
-        person = self._mine(person)
-        if person.denied is not None:
-            return Denied(person.denied, person.identity.login)
         tries, name = self.settings.wrong_tries, self.settings.name
+        if person is None or person.denied is not None:
+            if tries is None and self._someone is not None:
+                await self._backend.check(self._someone, password)  # nobody's, and costs what somebody's costs
+            if person is None or person.denied is None:
+                return Denied(Reason.UNKNOWN)
+            return Denied(person.denied, person.identity.login)
+        person = self._mine(person)
         if tries is None:
-            return self._keep(entry, person, login, await self._backend.check(person, password))
+            answer = await self._backend.check(person, password)
+            self._someone = person
+            return self._keep(entry, person, login, answer)
         allowed = tries if known_place else (tries + 1) // 2
         try_ = await self._budget.reserve(name, person.key, allowed, self.settings.wrong_window)
         if try_ is None:
             figures.SPENT.add(1, name)
             cause = f"{allowed} wrong passwords within {self.settings.wrong_window:g} s went to the server behind"
-            return Denied(Reason.LOCKED, person.identity.login, {"cause": cause})
+            denied = Denied(Reason.LOCKED, person.identity.login, {"cause": cause})
+            self._spent.add(self._place(login_key(login), known_place), denied, self._clock())
+            return denied
         figures.PASSED.add(1, name)
         try:
             answer = await self._backend.check(person, password)
