@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,12 +22,16 @@ from tests.cli.spools import CLUSTER, Kept, add, contents, dsn_of, fill, kept
 from tests.support.postgres import Postgres
 
 from pillarbox.spool.base import Delivered, Settlement
+from pillarbox.spool.cluster.moving import CellSource
+from pillarbox.spool.cluster.removal import LINGER
+from pillarbox.spool.cluster.restoring import ClusterRestorer
 from pillarbox.spool.cluster.spool import ClusterSpool, open_cluster
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.settings import ClusterSettings, EmbeddedSettings
 from pillarbox.store.sqlite import Corrupt, StoreError, connect, reading
 
-ROUNDS = 10
+ROUNDS = int(os.environ.get("PILLARBOX_MOVE_ROUNDS", "4"))
+"""How often each move is killed."""
 
 
 @pytest.fixture
@@ -76,31 +82,39 @@ def test_from_the_embedded_spool_to_a_cell_to_another_and_back_all_is_as_it_was(
     assert asyncio.run(contents(directory)) == before
 
 
-@pytest.mark.timeout(180)
 def test_the_command_moves_from_cell_to_cell_and_keeps_rows_while_commits_may_be_repeated(cluster: Path) -> None:
-    async def commit() -> str:
-        spool = await open_cluster(ClusterSettings(dsn_of(cluster, "a")))
+    a, b = dsn_of(cluster, "a"), dsn_of(cluster, "b")
+
+    async def taken_a_while_ago() -> str:
+        """As by a move that was cut off after its first step: 5 of the 60 seconds are left."""
+        spool = await open_cluster(ClusterSettings(a))
+        there = await open_cluster(ClusterSettings(b), leases=False)
         try:
-            return await add(spool, b"hello", "a")
+            queue_id = await add(spool, b"hello", "a")
+            source = CellSource(spool.cell)
+            assert await source.take(await ClusterRestorer(there.cell).identity(), 10) == [queue_id]
+            assert 55 < await source.quiet_in() <= LINGER == 60
         finally:
             await spool.close()
+            await there.close()
+        with psycopg.connect(a, options="-c search_path=pillarbox") as connection:
+            connection.execute("UPDATE taken SET at = at - interval '55 s'")
+        return queue_id
 
-    queue_id = asyncio.run(commit())
-    command: list[str | Path] = [
-        PROGRAM,
-        "spool",
-        "migrate",
-        "--from-cell",
-        "a",
-        "--to-cell",
-        "b",
-        "--json",
-        "-c",
-        cluster,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
-    assert "waiting 60 s for clients that may repeat a commit" in done.stderr.replace("waiting 59 s", "waiting 60 s")
-    assert json.loads(done.stdout) == {"messages": 1, "refused": {}}
+    queue_id = asyncio.run(taken_a_while_ago())
+    words = ("spool", "migrate", "--from-cell", "a", "--to-cell", "b", "--json", "-c", str(cluster))
+    with (
+        psycopg.connect(a, options="-c search_path=pillarbox", autocommit=True) as connection,
+        subprocess.Popen((PROGRAM, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        while said and "everything is there" not in said:
+            said = process.stderr.readline()
+        assert re.search(r"waiting [0-5] s for clients that may repeat a commit", said), said
+        assert connection.execute("SELECT queue_id FROM message").fetchall() == [(queue_id,)]
+        out, _ = process.communicate(timeout=60)
+    assert json.loads(out) == {"messages": 1, "refused": {}}
     assert list(asyncio.run(kept(cluster, "b"))) == [f"{queue_id[:26]}-b"]
     assert asyncio.run(kept(cluster, "a")) == {}
 
@@ -152,7 +166,11 @@ def committed(directory: Path | None, dsn: str, number: int) -> set[str]:
     async def work() -> set[str]:
         spool = await opened(directory, dsn)
         try:
-            return {(await add(spool, b"hello", "" if directory else "a"))[:26] for _ in range(number)}
+            names: set[str] = set()
+            while len(names) < number:
+                some = (add(spool, b"hello", "" if directory else "a") for _ in range(min(100, number - len(names))))
+                names.update(name[:26] for name in await asyncio.gather(*some))
+            return names
         finally:
             await spool.close()
 
@@ -233,7 +251,7 @@ def test_killed_at_any_moment_each_message_is_delivered_once(
         "cell to embedded": [*mover, "embedded", directory],
     }
     command = commands[way]
-    sent = committed(*source, 600)
+    sent = committed(*source, 100 * ROUNDS)
     chance, delivered, killed, target = random.Random(way), Counter[str](), 0, 0
     for _ in range(ROUNDS):
         target += chance.randint(1, 70)
@@ -252,7 +270,7 @@ def test_killed_at_any_moment_each_message_is_delivered_once(
 def test_a_move_that_was_cut_off_goes_on_to_the_same_spool_or_is_given_back(
     run: Run, site: Path, directory: Path, cluster: Path
 ) -> None:
-    sent = committed(directory, "", 600)
+    sent = committed(directory, "", 300)
     command: list[str | Path] = [PROGRAM, "spool", "migrate", "--to", cluster, "-c", site]
     assert kill_at(command, None, dsn_of(cluster, "a"), 5)
     other = run("spool", "migrate", "--to", cluster, "--to-cell", "b", "-c", site)

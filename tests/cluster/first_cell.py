@@ -130,8 +130,8 @@ def _without(stage: Stage, dead: list[Node], meanwhile: Callable[[], None] = _no
         assert not refusals, f"{len(refusals)} people were refused: {refusals[0]}"
         stage.notes.append(
             f"first cell away for {back_at - away_at:.0f} s: {seen}; {len(put_off)} put off by 454 while processes "
-            f"were replaced; {len(held)} messages held by the first, all delivered {delivered:.0f} s after its start; the "
-            f"guard's counts the same everywhere after {time.monotonic() - back_at:.0f} s"
+            f"were replaced; {len(held)} messages held by the first, delivered {delivered:.0f} s after its start; "
+            f"the guard's counts the same everywhere after {time.monotonic() - back_at:.0f} s"
         )
 
 
