@@ -1,5 +1,5 @@
 // The certified OpenID provider (npm oidc-provider) on loopback. Reads its order, one JSON object, from standard input:
-// {port, jwks, people, clients}; says "ready" when it listens, and then one line for each request: METHOD PATH.
+// {port, jwks, algorithm, people, clients}; says "ready" when it listens, and then one line for each request: METHOD PATH.
 import { readFileSync } from 'node:fs';
 
 import Provider from 'oidc-provider';
@@ -20,6 +20,7 @@ const kinds = {
 const provider = new Provider(issuer, {
   jwks: order.jwks,
   clients: order.clients,
+  clientDefaults: { id_token_signed_response_alg: order.algorithm },
   cookies: { keys: ['only for tests'] },
   claims: { openid: ['sub'], email: ['email', 'email_verified'] },
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...order.people[id] }) }),
@@ -35,7 +36,7 @@ const provider = new Provider(issuer, {
       enabled: true,
       getResourceServerInfo: (_, resource) => ({
         scope: 'smtp read',
-        jwt: { sign: { alg: order.algorithm ?? 'RS256' } },
+        jwt: { sign: { alg: order.algorithm } },
         ...kinds[new URL(resource).pathname.slice(1)],
       }),
       useGrantedResource: () => true,
