@@ -113,6 +113,11 @@ class Front:
         for writer in self._writers:
             writer.close()
 
+    async def quiet(self) -> None:
+        """Returns when no connection is left."""
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self._tasks)
+
     def count(self, word: str) -> int:
         """How many operations that begin so have passed."""
         return sum(asked.startswith(word) for asked in self.asked)

@@ -79,7 +79,7 @@ class LdapTable(UpstreamTable):
         True, description="Secure ldap:// by StartTLS before anything is asked. false is for loopback only."
     )
     ca: FilePath | None = Field(
-        None, description="PEM file of the CA certificates that count. Default: those of libldap (ldap.conf)."
+        None, description="PEM file of the CA certificates that count. Default: those of the system."
     )
     certificate: FilePath | None = Field(
         None, description="A client certificate (PEM); without bind_dn it is also who asks (SASL EXTERNAL)."
@@ -113,7 +113,6 @@ class LdapTable(UpstreamTable):
         description='Whether a group has somebody: "{dn}" is the person\'s entry, "{login}" the login_attribute. '
         "Default: the preset's.",
     )
-    follow_referrals: bool = Field(False, description="Ask the servers that this one refers to.")
     group: list[LdapGroupTable] = Field([], max_length=32)
 
     @property
@@ -154,7 +153,6 @@ def build(table: LdapTable, base: Path) -> LdapSettings:
             for group in table.group
         ),
         members_of=table.members_of,
-        follow_referrals=table.follow_referrals,
     )
 
 

@@ -16,6 +16,7 @@ ERRORS
 MUST NOT IMPORT the LDAP library: client.py does.
 """
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -31,15 +32,20 @@ from pillarbox.directory.ldap.texts import fill_filter, fill_name
 from pillarbox.directory.preparation import login_key
 from pillarbox.directory.servers import ServerFailed, Servers
 from pillarbox.directory.upstream import Narrate, Person, silent
+from pillarbox.directory.wire import client_context
 
 Answer = TypeVar("Answer")
+
+PART = 0.8
+"""Of a server's share of the time, for each step: so that a connection which is not made is known as that, and no
+password is believed to have gone into it."""
 
 
 class _Member:
     """A server with threads of its own, so that one that hangs takes none of the others'."""
 
-    def __init__(self, uri: str, settings: LdapSettings) -> None:
-        self.server = Server(uri, settings, settings.timeout / len(settings.servers))
+    def __init__(self, uri: str, settings: LdapSettings, context: ssl.SSLContext) -> None:
+        self.server = Server(uri, settings, context, PART * settings.timeout / len(settings.servers))
         self._threads = Threads(settings.name, settings.connections)
 
     def __str__(self) -> str:
@@ -60,7 +66,8 @@ class LdapBackend:
         self._settings = settings
         self._narrate = narrate
         _check_files(settings)
-        self._members = [_Member(uri, settings) for uri in settings.servers]
+        context = _context(settings)
+        self._members = [_Member(uri, settings, context) for uri in settings.servers]
         self._servers = Servers(self._members, settings.timeout, directory=settings.name)
         self._attributes = _attributes(settings)
 
@@ -110,7 +117,7 @@ class LdapBackend:
             )
             return None
         except NoSuchEntry as error:
-            raise ServerFailed(f"there is no {error.args[0]}, the base of the search") from error
+            raise ServerFailed(f"there is no {error.args[0]} to search below, or it may not be read") from error
         self._narrate(f"{server}: search below {settings.base} for {filter_}: {len(found)} found")
         if by_domino:
             found = [entry for entry in found if domino.matches(login, entry, settings.names_allowed)]
@@ -203,6 +210,18 @@ def _attributes(settings: LdapSettings) -> tuple[str, ...]:
     if settings.preset is Preset.DOMINO:
         wanted += domino.ATTRIBUTES
     return tuple(dict.fromkeys(wanted))
+
+
+def _context(settings: LdapSettings) -> ssl.SSLContext:
+    """How servers' certificates are checked, and our own shown. Raises Unusable."""
+    try:
+        context = client_context(settings.ca)
+        if settings.certificate is not None:
+            context.load_cert_chain(settings.certificate, settings.key)
+    except (Unusable, ssl.SSLError) as error:
+        why = error if isinstance(error, Unusable) else f"certificate and key: {error}"
+        raise Unusable(f'directory "{settings.name}": {why}') from error
+    return context
 
 
 def _check_files(settings: LdapSettings) -> None:

@@ -1,6 +1,6 @@
 """Connections to one LDAP server, for threads: the only importer of python-ldap in this room.
 
-    server = Server("ldaps://ldap.example.org", settings)
+    server = Server("ldaps://ldap.example.org", settings, context, seconds=5.0)
     with server.searching() as link:                    # bound as the service account
         link.search(base, Scope.SUBTREE, "(uid=anna)", ("mail",), limit=2)
     with server.binding() as link:                      # for people's passwords, never for a search of our own
@@ -8,11 +8,10 @@
 
 Connections are kept and used again, each by one thread at a time, those of the service account apart from those that
 people's passwords go through. One that the server has closed meanwhile is noticed before a password goes into it.
-Each step has its time limit in the library (connection, TLS, answer), so no thread waits for ever.
+Each step has its time limit, so no thread waits for ever; TLS is tunnel.py's. Referrals are not followed.
 
 STANDARDS
-    RFC 4511 4.2 (bind), 4.5 (search), 4.14 (StartTLS); RFC 4513 3.1.3 (the server's name is checked), 5.1.2 (a bind
-    without a password is no proof: refused here).
+    RFC 4511 4.2 (bind), 4.5 (search); RFC 4513 5.1.2 (a bind without a password is no proof: refused here).
 
 ERRORS
     ServerFailed: the server cannot say; ``reached`` only when a person's password went to it.
@@ -21,24 +20,26 @@ ERRORS
 import contextlib
 import re
 import select
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import ldap
 
 from pillarbox.directory.ldap.answers import SUCCESS, Bound
 from pillarbox.directory.ldap.entry import Entry
 from pillarbox.directory.ldap.settings import LdapSettings
+from pillarbox.directory.ldap.tunnel import Target, open_tunnel
 from pillarbox.directory.servers import ServerFailed
 
 IDLE_TIME = 60.0
 """Seconds after which an unused connection is closed rather than used: firewalls forget it silently."""
 TEXT_CEILING = 200
-TLS_1_2 = 0x0303
 _UNAVAILABLE = (51, 52)
 """Busy, unavailable: the server's own word that it cannot say."""
 
@@ -121,8 +122,10 @@ class Link:
 class Server:
     """See the module's text. ``seconds``: the most that each step may take. Safe for several threads."""
 
-    def __init__(self, uri: str, settings: LdapSettings, seconds: float) -> None:
+    def __init__(self, uri: str, settings: LdapSettings, context: ssl.SSLContext, seconds: float) -> None:
         self._uri = uri
+        self._parts = urlsplit(uri)
+        self._context = context
         self._settings = settings
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -181,36 +184,30 @@ class Server:
             link.close()
 
     def _open(self, introduce: Any) -> Link:
-        connection = ldap.initialize(self._uri)
+        connection = self._connect()
         try:
-            self._set_options(connection)
-            if self._settings.starttls and self._uri.startswith("ldap:"):
-                connection.start_tls_s()
+            connection.timeout = self._seconds
+            connection.set_option(ldap.OPT_NETWORK_TIMEOUT, self._seconds)
+            connection.set_option(ldap.OPT_TIMEOUT, self._seconds)
+            connection.set_option(ldap.OPT_REFERRALS, 0)
             introduce(connection)
-        except ldap.LDAPError as error:
+        except BaseException as error:
             with contextlib.suppress(ldap.LDAPError):
                 connection.unbind_ext_s()
-            raise ServerFailed(cause_of(error)) from error
-        except BaseException:
-            with contextlib.suppress(ldap.LDAPError):
-                connection.unbind_ext_s()
+            if isinstance(error, ldap.LDAPError):
+                raise ServerFailed(cause_of(error)) from error
             raise
         return Link(connection)
 
-    def _set_options(self, connection: Any) -> None:
-        settings = self._settings
-        connection.timeout = self._seconds
-        connection.set_option(ldap.OPT_NETWORK_TIMEOUT, self._seconds)
-        connection.set_option(ldap.OPT_TIMEOUT, self._seconds)
-        connection.set_option(ldap.OPT_REFERRALS, int(settings.follow_referrals))
-        connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
-        connection.set_option(ldap.OPT_X_TLS_PROTOCOL_MIN, TLS_1_2)
-        if settings.ca is not None:
-            connection.set_option(ldap.OPT_X_TLS_CACERTFILE, str(settings.ca))
-        if settings.certificate is not None:
-            connection.set_option(ldap.OPT_X_TLS_CERTFILE, str(settings.certificate))
-            connection.set_option(ldap.OPT_X_TLS_KEYFILE, str(settings.key or settings.certificate))
-        connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
+    def _connect(self) -> Any:
+        """In clear text libldap connects by itself, at the first question."""
+        secured = self._settings.starttls or self._parts.scheme == "ldaps"
+        if self._parts.scheme == "ldapi" or not secured:
+            return ldap.initialize(self._uri)
+        ldaps = self._parts.scheme == "ldaps"
+        target = Target(self._parts.hostname or "localhost", self._parts.port or (636 if ldaps else 389))
+        near = open_tunnel(target, self._context, starttls=not ldaps, seconds=self._seconds)
+        return ldap.initialize("ldap://tunnel", fileno=near.detach())
 
     def _introduce(self, connection: Any) -> None:
         """As the service account; its password is read each time, so that a new one needs no reload."""
@@ -227,7 +224,7 @@ class Server:
             except (ldap.INVALID_CREDENTIALS, ldap.INAPPROPRIATE_AUTH, ldap.INVALID_DN_SYNTAX) as error:
                 raise ServerFailed(f"the service account {settings.bind_dn} is refused: {cause_of(error)}") from error
         elif settings.certificate is not None:
-            connection.sasl_non_interactive_bind_s("EXTERNAL")
+            connection.sasl_bind_s("", "EXTERNAL", "")
 
     def _say_nothing(self, connection: Any) -> None:
         """An anonymous bind: only whether there is an answer counts, so that a password never meets a dead server."""

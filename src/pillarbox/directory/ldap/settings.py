@@ -49,7 +49,6 @@ class LdapSettings(UpstreamSettings):
         login_attribute: its first value is the Identity's login.
         address_attributes: their values are the person's addresses.
         group_filter: finds a group with the person in it; ``{dn}`` and ``{login}`` are the person's.
-        follow_referrals: ask the servers that this one names.
     """
 
     preset: Preset
@@ -69,4 +68,3 @@ class LdapSettings(UpstreamSettings):
     names_allowed: Names = Names.FEWER
     groups: tuple[LdapGroup, ...] = ()
     members_of: str | None = None
-    follow_referrals: bool = False
