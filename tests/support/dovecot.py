@@ -9,7 +9,6 @@ started it. ``people``: login to password. ``closed``: people whose right passwo
 ``nologin``), ``denied``: people whom a deny passdb disables; ``plain=False`` leaves LOGIN as the only way in.
 """
 
-import asyncio
 import base64
 import contextlib
 import getpass
@@ -26,19 +25,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.certs import Authority, Issued
+from tests.support.certs import Issued
 from tests.support.clients import missing, require
 from tests.support.ports import steady_ports
 
-from pillarbox.directory.budget import Tries
-from pillarbox.directory.dovecot.settings import DovecotSettings
-from pillarbox.directory.kinds import make_backend
-from pillarbox.directory.mailbox.settings import MailboxSettings
-from pillarbox.directory.settings import UpstreamSettings
-from pillarbox.directory.upstream import Upstream
-from pillarbox.directory.wire import Place
-
 PATIENCE = 20.0
+PASSWORD = "right: ünïcödé and spaces"
 
 _CONFIGURATION = """\
 base_dir = {folder}/run
@@ -246,74 +238,3 @@ def _configure(dovecot: Dovecot, mechanisms: str, username_format: str, more: st
         more=more,
     )
     (dovecot.folder / "dovecot.conf").write_text(text)
-
-
-PASSWORD = "right: ünïcödé and spaces"
-_ANNA, _BOB = "anna@example.org", "bob@example.org"
-
-
-class _Directory:
-    """A directory in front of a Dovecot of its own: ``anna@example.org`` with PASSWORD, ``bob@example.org`` disabled.
-
-    Such a server tells no addresses: anna's is her login."""
-
-    def __init__(self, folder: Path) -> None:
-        self._authority = Authority(folder)
-        self._stack = contextlib.ExitStack()
-        self.dovecot: Dovecot | None = None
-
-    async def open(self) -> Upstream:
-        """Starts Dovecot; the directory has its own budget."""
-        running = running_dovecot(
-            self._authority.issue("localhost"), {_ANNA: PASSWORD, _BOB: PASSWORD}, closed=[_BOB]
-        )
-        self.dovecot = await asyncio.to_thread(self._stack.enter_context, running)
-        settings = self._settings(self.dovecot)
-        return Upstream(make_backend(settings), settings, Tries())
-
-    async def close(self) -> None:
-        """Ends Dovecot."""
-        await asyncio.to_thread(self._stack.close)
-
-    def _settings(self, dovecot: Dovecot) -> UpstreamSettings:
-        raise NotImplementedError
-
-
-class DirectoryImap(_Directory):
-    """By imaps."""
-
-    def _settings(self, dovecot: Dovecot) -> UpstreamSettings:
-        return MailboxSettings(
-            name="imap",
-            protocol="imap",
-            servers=(Place("localhost", dovecot.imaps),),
-            ca=self._authority.ca,
-            domains=("example.org",),
-            wrong_tries=5,
-        )
-
-
-class DirectoryPop3(_Directory):
-    """By pop3s."""
-
-    def _settings(self, dovecot: Dovecot) -> UpstreamSettings:
-        return MailboxSettings(
-            name="pop3",
-            protocol="pop3",
-            servers=(Place("localhost", dovecot.pop3s),),
-            ca=self._authority.ca,
-            domains=("example.org",),
-            wrong_tries=5,
-        )
-
-
-class DirectoryDovecot(_Directory):
-    """By its authentication socket."""
-
-    def _settings(self, dovecot: Dovecot) -> UpstreamSettings:
-        return DovecotSettings(
-            name="dovecot",
-            servers=(Place(path=str(dovecot.auth_socket)),),
-            domains=("example.org",),
-            wrong_tries=5,
-        )
