@@ -131,6 +131,7 @@ lock: setup  ## bring the lock files up to the newest versions that pyproject.to
 	$(COMPILE) --upgrade --extra acme --output-file requirements-acme.lock pyproject.toml
 	$(COMPILE) --upgrade --extra hashes --output-file requirements-hashes.lock pyproject.toml
 	$(COMPILE) --upgrade --extra oauth --output-file requirements-oauth.lock pyproject.toml
+	$(COMPILE) --upgrade --extra ldap --output-file requirements-ldap.lock pyproject.toml
 	$(COMPILE) --upgrade --extra acme --extra cluster --extra hashes --extra oauth --extra dev --all-build-deps --output-file requirements-dev.lock pyproject.toml
 	for folder in tests/fuzz tests/cluster; do (cd $$folder && \
 		$(COMPILE:$(BIN)%=$(CURDIR)/$(BIN)%) --upgrade --output-file requirements.lock requirements.in); done
