@@ -1,14 +1,17 @@
 """[[directory]] with kind = "imap", "pop3" and "dovecot": what they become, and what is refused with its reason."""
 
+import socket
 from pathlib import Path
 
 import pytest
+from tests.support.certs import Authority
 
-from pillarbox.config import ConfigError, parse
+from pillarbox.config import ConfigError, check_files, parse
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.settings import DirectorySettings
 from pillarbox.directory.wire import Place
+from pillarbox.doctor.report import Finding, Severity
 
 HERE = Path("/etc/pillarbox/pillarbox.toml")
 SITE = """
@@ -137,3 +140,30 @@ def test_one_that_can_only_say_no_stands_last_or_has_names(kind: str) -> None:
     assert any("expected it last" in mistake for mistake in refused(kind, text, site))
     assert made(kind, text + 'names = ["*@example.org"]\n', site).name == "corp"
     assert made(kind, text, site.replace('["corp", "local"]', '["local", "corp"]')).name == "corp"
+
+
+def findings(kind: str, text: str) -> list[Finding]:
+    settings = parse(f'[[directory]]\nname = "corp"\nkind = "{kind}"\n{text}{SITE}', HERE)
+    return [finding for finding in check_files(settings, ports=False) if finding.subject == "directory corp"]
+
+
+def test_check_looks_at_the_authority_s_file(tmp_path: Path) -> None:
+    servers = f'servers = ["imap.example.org"]\n{DOMAINS}'
+    (missing,) = findings("imap", f'{servers}ca = "{tmp_path}/none.pem"\n')
+    assert missing.severity is Severity.ERROR
+    assert "none.pem" in missing.message
+    assert findings("imap", f'{servers}ca = "{Authority(tmp_path).ca}"\n') == []
+
+
+def test_check_tries_dovecot_s_socket(tmp_path: Path) -> None:
+    path = tmp_path / "auth"
+    text = f'servers = ["{path}"]\n{DOMAINS}'
+    (absent,) = findings("dovecot", text)
+    assert absent.severity is Severity.WARNING
+    assert absent.message == f"cannot connect to {path}: No such file or directory"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        (deaf,) = findings("dovecot", text)
+        assert deaf.message == f"cannot connect to {path}: Connection refused"
+        sock.listen()
+        assert findings("dovecot", text) == []

@@ -28,6 +28,8 @@ from pillarbox.config.eyes import check_folder, seeing_as, server_user, unreadab
 from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.directory.token import KeyUnusable, load_key
@@ -61,6 +63,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     found.extend(examine_acme(settings.acme))
     found.extend(_token_keys(settings, submission))
     found.extend(_providers(settings, submission))
+    found.extend(_mailboxes(settings, submission))
     found.extend(_cells(settings))
     found.extend(_file(settings))
     found.extend(_catch_all(settings))
@@ -149,6 +152,29 @@ def _providers(settings: Settings, user: User) -> Iterator[Finding]:
                 message = f"the client_secret {directory.client_secret} is empty"
                 yield Finding(Severity.ERROR, subject, message, "write the secret into it", True)
             yield from _secrecy(subject, "client_secret", directory.client_secret)
+
+
+def _mailboxes(settings: Settings, user: User) -> Iterator[Finding]:
+    """What the directories of mailbox servers read, and the sockets that they connect to."""
+    for directory in settings.directories:
+        subject = f"directory {directory.name}"
+        if isinstance(directory, MailboxSettings) and directory.ca is not None:
+            yield from _closed_to(user, subject, ("ca", directory.ca))
+            yield from examine_authorities(subject, directory.ca)
+        if isinstance(directory, DovecotSettings):
+            for place in directory.servers:
+                if place.path:
+                    yield from _unconnectable(subject, place.path, user)
+
+
+def _unconnectable(subject: str, path: str, user: User) -> Iterator[Finding]:
+    try:
+        with seeing_as(user), socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(1.0)
+            sock.connect(path)
+    except OSError as error:
+        advice = "make it in Dovecot (unix_listener in service auth), with this user as its owner"
+        yield Finding(Severity.WARNING, subject, f"cannot connect to {path}: {error.strerror or error}", advice)
 
 
 def _secrecy(subject: str, what: str, path: Path) -> Iterator[Finding]:
