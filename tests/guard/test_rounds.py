@@ -53,6 +53,23 @@ async def used(machine: Machine) -> int:
     return machine.ledger.used("bob", machine.clock())
 
 
+async def test_each_learns_how_many_machines_count(open_machine: Opener) -> None:
+    one, two = await open_machine("one"), await open_machine("two")
+    assert str(one.rounds.machines) == "None", "not known before it has asked"
+    await one.run()
+    await two.run()
+    assert (one.rounds.machines, two.rounds.machines) == (1, 2)
+    one.rounds._beat_at = float("-inf")  # some seconds later
+    await one.run()
+    assert one.rounds.machines == 2
+    await one.close()
+    again = await open_machine("one")
+    await again.run()
+    assert again.rounds.machines == 2, "a restart is no other machine"
+    await again.close()
+    await two.close()
+
+
 async def test_a_restart_keeps_the_name_and_counts_nothing_twice(open_machine: Opener) -> None:
     one, two = await open_machine("one"), await open_machine("two")
     one.fail(*range(5))
