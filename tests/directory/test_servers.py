@@ -166,6 +166,21 @@ async def test_who_gives_up_early_says_nothing_and_who_gives_up_late_says_that_i
         assert await fleet.ask() == answer
 
 
+async def test_one_that_answers_others_meanwhile_is_slow_with_this_question_and_not_down() -> None:
+    fleet = Fleet("a", timeout=0.05)
+    for _ in range(FAILURES + 1):
+        fleet.hanging.add("a")
+        asked = len(fleet.asked)
+        slow = asyncio.create_task(fleet.ask())
+        await fleet.asked_often(asked + 1)
+        fleet.hanging.clear()
+        fleet.clock.advance(1)
+        assert await fleet.ask() == "a"
+        assert await slow == "?"
+    assert await fleet.ask() == "a"
+    assert paused("a") == 0
+
+
 async def test_a_paused_one_takes_no_share_of_the_time() -> None:
     fleet = Fleet("a", "b", timeout=0.2)
     fleet.failing["b"] = ServerFailed("refused")
@@ -206,5 +221,5 @@ def test_a_question_from_before_the_pause_neither_ends_nor_prolongs_it() -> None
     breaker.left(False)
     assert not breaker.allows(105.0), "the probe is still under way"
     assert breaker.failed(106.0, "y", True) == 2 * FIRST_PAUSE
-    breaker.succeeded()
+    breaker.succeeded(106.0)
     assert breaker.allows(106.0) and not breaker.paused and not breaker.doubtful(106.0)

@@ -52,11 +52,11 @@ class NotJudged(ServerFailed):
 class Breaker:
     """Whether a server may be asked. Times monotonic. A *probe* is the one question after a pause."""
 
-    __slots__ = ("_failed_at", "_failures", "_pause", "_probed", "_until", "cause")
+    __slots__ = ("_answered_at", "_failed_at", "_failures", "_pause", "_probed", "_until", "cause")
 
     def __init__(self) -> None:
         self._failures = 0
-        self._failed_at = float("-inf")
+        self._answered_at = self._failed_at = float("-inf")
         self._pause = FIRST_PAUSE
         self._until = 0.0
         self._probed = False
@@ -86,8 +86,13 @@ class Breaker:
         if probe:
             self._probed = False
 
-    def succeeded(self) -> None:
+    def answered_since(self, moment: float) -> bool:
+        """Whether it answered somebody after that."""
+        return self._answered_at > moment
+
+    def succeeded(self, now: float) -> None:
         """It answered, whatever it said."""
+        self._answered_at = now
         self._failures, self._pause, self._probed, self.cause = 0, FIRST_PAUSE, False, ""
 
     def failed(self, now: float, cause: str, probe: bool) -> float:
@@ -161,12 +166,12 @@ class Servers(Generic[Server]):
             raise
         except TimeoutError as error:  # whatever was under way may have arrived
             cause = str(error) or f"no answer within {share:g} s"
-            self._failed(server, breaker, cause, probe)
+            self._late(server, breaker, cause, began, probe)
             raise ServerFailed(cause, reached=True) from None
         except asyncio.CancelledError:
             waited = self._clock() - began
             if waited >= share / 2:  # whoever gave up has waited long enough to say that it does not answer
-                self._failed(server, breaker, f"no answer within {waited:.1f} s", probe)
+                self._late(server, breaker, f"no answer within {waited:.1f} s", began, probe)
             else:
                 breaker.left(probe)
             raise
@@ -176,8 +181,16 @@ class Servers(Generic[Server]):
         if breaker.paused:
             log.info("directory.server_resumed", directory=self._directory, server=str(server))
             PAUSED.set(0, self._directory, str(server))
-        breaker.succeeded()
+        breaker.succeeded(self._clock())
         return answer
+
+    def _late(self, server: Server, breaker: Breaker, cause: str, began: float, probe: bool) -> None:
+        """No answer in time: a failure, unless it answered others meanwhile, for then it is slow with this one only,
+        as servers are that let whoever had a wrong password wait."""
+        if breaker.answered_since(began):
+            breaker.left(probe)
+        else:
+            self._failed(server, breaker, cause, probe)
 
     def _failed(self, server: Server, breaker: Breaker, cause: str, probe: bool) -> None:
         fresh = not breaker.paused
