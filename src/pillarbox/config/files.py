@@ -29,6 +29,7 @@ from pillarbox.config.settings import Settings
 from pillarbox.config.values import format_network, format_size
 from pillarbox.delivery.settings import AuthSettings, MaildirRoute, SmarthostRoute, TlsMode
 from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import LocalSettings
@@ -64,6 +65,7 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     found.extend(_token_keys(settings, submission))
     found.extend(_providers(settings, submission))
     found.extend(_mailboxes(settings, submission))
+    found.extend(_ldap(settings, submission))
     found.extend(_cells(settings))
     found.extend(_file(settings))
     found.extend(_catch_all(settings))
@@ -165,6 +167,31 @@ def _mailboxes(settings: Settings, user: User) -> Iterator[Finding]:
             for place in directory.servers:
                 if place.path:
                     yield from _unconnectable(subject, place.path, user)
+
+
+def _ldap(settings: Settings, user: User) -> Iterator[Finding]:
+    """What the directories of LDAP servers read, and the library that asks them."""
+    for directory in settings.directories:
+        if not isinstance(directory, LdapSettings):
+            continue
+        subject = f"directory {directory.name}"
+        if find_spec("ldap") is None:
+            advice = 'apt install gcc python3-dev libldap2-dev libsasl2-dev; pip install "pillarbox[ldap]"'
+            yield Finding(Severity.ERROR, subject, "python-ldap, which asks the server, is not installed", advice)
+        paths = [(key, getattr(directory, key)) for key in ("ca", "certificate", "key", "password_file")]
+        yield from _closed_to(user, subject, *paths)
+        if directory.ca is not None:
+            yield from examine_authorities(subject, directory.ca)
+        for key, path in paths[2:]:
+            if path is not None:
+                yield from _secrecy(subject, key, path)
+        if directory.password_file is not None:
+            found: list[Finding] = []
+            octets = read_file(subject, "password_file", directory.password_file, found, "write the password into it")
+            yield from found
+            if octets is not None and not octets.strip():
+                message = f"the password_file {directory.password_file} is empty"
+                yield Finding(Severity.ERROR, subject, message, "write the password into it", True)
 
 
 def _unconnectable(subject: str, path: str, user: User) -> Iterator[Finding]:
