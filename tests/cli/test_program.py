@@ -21,6 +21,7 @@ GROUPS: tuple[list[str], ...] = (
         ["user", "certificate"],
         ["user", "app-password"],
         ["directory"],
+        ["import"],
         ["queue"],
         ["spool"],
         ["guard"],

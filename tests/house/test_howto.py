@@ -52,7 +52,7 @@ def _depth(verbs: list[str]) -> int:
     """How many words a command has that begins with these."""
     if verbs[:2] in (["user", "certificate"], ["user", "app-password"]):
         return 3
-    return 2 if verbs[:1] in (["user"], ["queue"], ["guard"], ["cluster"], ["spool"]) else 1
+    return 2 if verbs[:1] in (["user"], ["import"], ["queue"], ["guard"], ["cluster"], ["spool"]) else 1
 
 
 @pytest.mark.parametrize("words", commands())

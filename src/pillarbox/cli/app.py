@@ -10,7 +10,20 @@ import traceback
 from typing import NoReturn
 
 from pillarbox import __version__
-from pillarbox.cli import bench, check, cluster, config_file, directory, guard, initialise, queue, serve, spool, user
+from pillarbox.cli import (
+    bench,
+    check,
+    cluster,
+    config_file,
+    directory,
+    guard,
+    import_people,
+    initialise,
+    queue,
+    serve,
+    spool,
+    user,
+)
 from pillarbox.cli.framework import CommandError, JsonOption, example, group
 from pillarbox.cli.output import say, say_error, say_json
 
@@ -32,6 +45,7 @@ serve.register(app)
 bench.register(app)
 app.add_typer(user.app)
 app.add_typer(directory.app)
+app.add_typer(import_people.app)
 app.add_typer(queue.app)
 app.add_typer(guard.app)
 app.add_typer(cluster.app)

@@ -248,6 +248,15 @@ class Operations:
         label: str = await self._ask("user.app_password_revoke", {"login": login, "id": id_})
         return label
 
+    async def import_user(
+        self, login: str, addresses: Sequence[str], password_hash: str, *, dry_run: bool
+    ) -> tuple[str, str]:
+        """Brings in somebody with another system's hash; what was done ("added", "updated", "unchanged", "skipped")
+        and why."""
+        body = {"login": login, "addresses": addresses, "password_hash": password_hash, "dry_run": dry_run}
+        answer = await self._ask("user.import", body)
+        return answer["done"], answer["why"]
+
     async def publish_users(self) -> dict[str, Any]:
         """What this machine has alone goes into the cluster: {published: [login], refused: [[login, why]],
         superseded: [login]}."""

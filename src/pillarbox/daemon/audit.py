@@ -34,13 +34,20 @@ def audit(verb: str, peer: Peer, body: Any, answer: Any) -> None:
         queue_id, bounces = body
         told = "bounce" if bounces else "silent"
         log.info("queue.deleted", queue_id=queue_id, uid=peer.uid, sender_told=told)
-    elif verb in _ON_ACCOUNTS:
+    elif verb in _ON_ACCOUNTS or (
+        verb == "user.import" and not body["dry_run"] and answer["done"] in ("added", "updated")
+    ):
         log.info("account.administered", verb=_word(verb), uid=peer.uid, login=body["login"])
     elif verb == "user.publish":
         for login in answer["published"]:
             log.info("account.administered", verb=_word(verb), uid=peer.uid, login=login)
     elif verb == "guard.unblock":
         log.info("guard.administered", verb=_word(verb), uid=peer.uid, what=body.get("prefix") or body.get("login"))
+
+
+def _changed(body: Any, answer: Any) -> bool:
+    """Whether an import did something."""
+    return not body["dry_run"] and answer["done"] in ("added", "updated")
 
 
 def _word(verb: str) -> str:

@@ -24,6 +24,7 @@ from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
 from pillarbox.directory.app_password_service import app_password_handlers, use_handlers
 from pillarbox.directory.budget import Tries, budget_handlers
+from pillarbox.directory.import_service import import_handlers
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.rehash import rehash_handlers
 from pillarbox.directory.settings import LocalSettings
@@ -127,6 +128,7 @@ class Storehouse:
                 self.users.verbs, local_settings(self._settings), passwords=self._passwords
             ),
             **app_password_handlers(self.users.verbs, self.users.lookups),
+            **import_handlers(self.users.verbs),
         }
 
 
