@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 from pillarbox.cli.template import Answers, Relay, render
 from pillarbox.config import check_files, load, parse
 from pillarbox.delivery.settings import MaildirRoute, SmarthostRoute, TlsMode
+from pillarbox.directory.settings import LocalSettings
 from pillarbox.doctor.report import Severity
 
 ARGUMENTS = ("init", "--name", "Mail.Example.org", "--relay", "mx.example.org:2525", "--ports", "5587,5465")
@@ -37,7 +38,8 @@ def test_writes_a_configuration_a_certificate_and_the_first_user(run: Run, tmp_p
 def test_scram_secrets_from_the_first_user_on(run: Run, tmp_path: Path, scram: bool) -> None:
     wanted = ("--scram",) if scram else ()
     assert run(*ARGUMENTS, "--user", "ada", "--password-stdin", *wanted, stdin="correct horse\n").code == 0
-    assert load(tmp_path / "pillarbox.toml").directories[0].scram is scram
+    (people,) = load(tmp_path / "pillarbox.toml").directories
+    assert isinstance(people, LocalSettings) and people.scram is scram
     (ada,) = json.loads(run("user", "list", "--json").out)
     assert ada["scram"] is scram
 

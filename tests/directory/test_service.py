@@ -204,6 +204,8 @@ async def test_the_operator_sees_accounts_without_their_secrets(house: House) ->
         "certificates": [],
         "current_hash": True,
         "alone": False,
+        "elsewhere": False,
+        "app_passwords": 0,
     }
 
 

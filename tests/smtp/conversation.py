@@ -28,6 +28,7 @@ from pillarbox.sasl import (
     Success,
     TokenCredentials,
 )
+from pillarbox.sasl.mechanism import Refusal, TokenHint
 from pillarbox.smtp.connection import (
     NEED_DATA,
     PAUSED,
@@ -339,8 +340,8 @@ class Site:
                 return Challenge(step.octets)
 
     @staticmethod
-    def refuse(refusal: bytes) -> Reply | Challenge:
-        return Challenge(refusal) if refusal else SIGN_IN_FAILED
+    def refuse(refusal: Refusal | None) -> Reply | Challenge:
+        return SIGN_IN_FAILED if refusal is None else Challenge(refusal(TokenHint()))
 
     def judge(self, end: EndOfContent) -> Reply:
         if Defect.TOO_BIG in end.defects:
