@@ -32,7 +32,12 @@ from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.oauth.settings import OauthSettings
+from pillarbox.directory.passwd.entries import FileBroken
+from pillarbox.directory.passwd.file import read_people
+from pillarbox.directory.passwd.settings import PasswdSettings
+from pillarbox.directory.schemes.stored import survey
 from pillarbox.directory.settings import LocalSettings
+from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
 from pillarbox.spool.settings import CellsSettings, EmbeddedSettings, Role
@@ -66,6 +71,8 @@ def check_files(settings: Settings, *, ports: bool = True) -> list[Finding]:
     found.extend(_providers(settings, submission))
     found.extend(_mailboxes(settings, submission))
     found.extend(_ldap(settings, submission))
+    found.extend(_password_files(settings, submission))
+    found.extend(_databases(settings, submission))
     found.extend(_cells(settings))
     found.extend(_file(settings))
     found.extend(_catch_all(settings))
@@ -192,6 +199,50 @@ def _ldap(settings: Settings, user: User) -> Iterator[Finding]:
             if octets is not None and not octets.strip():
                 message = f"the password_file {directory.password_file} is empty"
                 yield Finding(Severity.ERROR, subject, message, "write the password into it", True)
+
+
+def _password_files(settings: Settings, user: User) -> Iterator[Finding]:
+    """Who is in the password files, and with what hashes."""
+    for directory in settings.directories:
+        if not isinstance(directory, PasswdSettings):
+            continue
+        subject = f"directory {directory.name}"
+        yield from _closed_to(user, subject, ("file", directory.file))
+        yield from _secrecy(subject, "password file", directory.file)
+        try:
+            people, _ = read_people(directory)
+        except (FileBroken, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            yield Finding(Severity.ERROR, subject, f"{directory.file}: {reason}", "nobody can sign in by it so")
+            continue
+        stored = (entry.hashed.stored for entry in people.values() if entry.denied is None)
+        found = survey(stored, plain=directory.plain)
+        yield Finding(Severity.OK, subject, f"{directory.file}: {len(people)} people")
+        for why, count in found.unusable.items():
+            advice = "they get 454; give them another hash"
+            yield Finding(Severity.ERROR, subject, f"{count} of {len(people)} people: {why}", advice)
+        if found.weak:
+            told = ", ".join(f"{count} of {scheme}" for scheme, count in found.weak.items())
+            advice = "renew them with bcrypt, SHA-crypt or Argon2; keep the file from others"
+            yield Finding(Severity.WARNING, subject, f"hashes that are broken fast: {told}", advice)
+
+
+def _databases(settings: Settings, user: User) -> Iterator[Finding]:
+    """What the directories in databases read."""
+    for directory in settings.directories:
+        if not isinstance(directory, SqlSettings):
+            continue
+        subject = f"directory {directory.name}"
+        yield from _closed_to(
+            user, subject, ("SQLite file", directory.sqlite), ("password_file", directory.password_file)
+        )
+        if directory.sqlite is not None and not directory.sqlite.exists():
+            yield Finding(Severity.ERROR, subject, f"there is no {directory.sqlite}", "correct sqlite")
+        if directory.postgresql and find_spec("psycopg") is None:
+            advice = 'pip install "pillarbox[sql]"'
+            yield Finding(Severity.ERROR, subject, "the driver of PostgreSQL is missing", advice, True)
+        if directory.password_file is not None:
+            yield from _secrecy(subject, "password_file", directory.password_file)
 
 
 def _unconnectable(subject: str, path: str, user: User) -> Iterator[Finding]:

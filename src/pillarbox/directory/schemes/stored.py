@@ -20,14 +20,15 @@ ERRORS
 """
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pillarbox.directory.preparation import prepare
 from pillarbox.directory.schemes import argon, crypts, digests, domino, pbkdf2
 from pillarbox.directory.schemes.errors import BadStored, UnknownScheme, Unreadable
 
-__all__ = ["BadStored", "Stored", "UnknownScheme", "Unreadable", "read_stored"]
+__all__ = ["BadStored", "Stored", "Survey", "UnknownScheme", "Unreadable", "read_stored", "survey"]
 
 STORED_CEILING = 1_024
 """Characters of a stored password; no scheme here needs half of it."""
@@ -58,6 +59,28 @@ class Stored:
         except ValueError:
             return False
         return prepared not in ("", password) and self._verify(prepared.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Of many stored passwords: how many are ``weak``, by scheme, and how many ``unusable``, by the reason."""
+
+    weak: Mapping[str, int]
+    unusable: Mapping[str, int]
+
+
+def survey(texts: Iterable[str], *, plain: bool = False) -> Survey:
+    """What there is among these; nothing is hashed."""
+    weak: Counter[str] = Counter()
+    unusable: Counter[str] = Counter()
+    for text in texts:
+        try:
+            stored = read_stored(text, plain=plain)
+        except BadStored as error:
+            unusable[str(error)] += 1
+        else:
+            weak.update([stored.scheme] if stored.weak else [])
+    return Survey(weak, unusable)
 
 
 _BY_NAME: dict[str, tuple[str, bool, Read]] = {
