@@ -60,7 +60,7 @@ def test_a_secret_checks_hs256_and_the_claim_is_the_configured_one(tmp_path: Pat
     ("changed", "cause"),
     [
         ({"exp": 1}, "expiry"), ({"exp": None}, "no expiry"), ({"exp": time.time() - LEEWAY - 60}, "expiry"),
-        ({"nbf": time.time() + 900}, "not valid yet"), ({"aud": None}, "no audience"),
+        ({"nbf": time.time() + 86_400}, "not valid yet"), ({"aud": None}, "no audience"),
         ({"aud": "another"}, "audience"), ({"aud": ["another"]}, "audience"),
         ({"iss": None}, "no issuer"), ({"iss": "https://evil.example"}, "issuer"),
         ({"sub": None}, 'no claim "sub"'), ({"sub": ""}, 'claim "sub"'), ({"sub": 7}, "malformed"),
