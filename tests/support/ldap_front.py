@@ -6,6 +6,8 @@
     front.hang()                   # from now on nothing is answered; resume() lets it go on
     front.drop()                   # ends what is open
 
+A bind as a name in ``codes`` is answered with that result code.
+
 With ``windows`` it answers as a domain controller does where slapd cannot: a refused bind gets the diagnostic text
 of Active Directory, with the number that ``numbers`` has for the name; a search by the rule that follows groups in
 groups is answered from ``groups``.
@@ -71,6 +73,7 @@ class Front:
     windows: bool = False
     numbers: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     connections: int = 0
     _server: asyncio.Server | None = None
@@ -197,6 +200,10 @@ class Front:
     def _answer(self, message: Part, names: dict[bytes, str]) -> bytes:
         number, operation = message.parts[:2]
         whole = make(message.tag, message.value)
+        code = self.codes.get(names.get(number.value, "").lower())
+        if operation.tag == BIND_ANSWER and code is not None:
+            answer = make(BIND_ANSWER, make(0x0A, bytes((code,))), make(0x04), make(0x04, b"not today"))
+            return make(0x30, make(0x02, number.value), answer)
         if not self.windows or operation.tag != BIND_ANSWER or operation.parts[0].value != b"\x31":
             return whole
         data = self.numbers.get(names.get(number.value, "").lower(), "52e")

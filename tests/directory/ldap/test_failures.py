@@ -269,3 +269,49 @@ async def test_no_more_wrong_passwords_of_one_person_than_allowed(make: Make, sl
         reasons.append(answer.reason)
     assert reasons == [Reason.WRONG] * 5 + [Reason.LOCKED] * 15
     assert front.count(f"bind uid=anna,ou=people,{slapd_tree.OPENLDAP}") == 5
+
+
+@pytest.mark.parametrize("code", [1, 8, 13, 50, 80])
+async def test_what_a_server_minds_about_one_person_keeps_nobody_else_from_it(
+    make: Make, front: Front, code: int
+) -> None:
+    front.codes[f"uid=crm,ou=people,{slapd_tree.OPENLDAP}"] = code
+    backend = make(front.uri)
+    crm, anna = await backend.find("crm"), await backend.find("anna")
+    assert crm is not None
+    assert anna is not None
+    for _ in range(5):
+        with pytest.raises(Unavailable, match="not today") as caught:
+            await backend.check(crm, PASSWORD)
+        assert not isinstance(caught.value, NotReached)  # the password was there
+    assert await backend.check(anna, PASSWORD) == anna.identity
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(19, Reason.LOCKED), (32, Reason.WRONG), (48, Reason.WRONG), (53, Reason.DISABLED)]
+)
+async def test_result_codes_of_other_servers_have_their_reason(
+    make: Make, front: Front, code: int, reason: Reason
+) -> None:
+    front.codes[f"uid=anna,ou=people,{slapd_tree.OPENLDAP}"] = code
+    backend = make(front.uri)
+    person = await backend.find("anna")
+    assert person is not None
+    assert await backend.check(person, PASSWORD) == Denied(reason, "anna")
+
+
+@pytest.mark.parametrize("code", [51, 52])
+async def test_a_server_that_says_it_is_busy_is_left_alone_for_a_while(make: Make, front: Front, code: int) -> None:
+    front.codes[slapd_tree.SERVICE[slapd_tree.OPENLDAP].lower()] = code
+    backend = make(front.uri)
+    for _ in range(10):
+        with pytest.raises(NotReached):
+            await backend.find("anna")
+    assert front.count("bind") == 3
+
+
+async def test_a_filter_that_the_library_minds_is_not_the_servers_failure(make: Make, slapd: Slapd) -> None:
+    backend = make(slapd.uri, filter="(uid=\\zz{login})")
+    for _ in range(5):
+        with pytest.raises(NotReached, match="Bad search filter"):
+            await backend.find("anna")

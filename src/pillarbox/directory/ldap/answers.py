@@ -7,7 +7,7 @@ STANDARDS
     RFC 4511 A.2 (result codes); the numbers behind "data" are Windows error codes, in hexadecimal.
 
 ERRORS
-    ServerFailed for an answer that says nothing about the password.
+    NotJudged for an answer that says nothing about the password: of this person, not of the server.
 
 MUST NOT IMPORT the LDAP library.
 """
@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 
 from pillarbox.directory.base import Reason
-from pillarbox.directory.servers import ServerFailed
+from pillarbox.directory.servers import NotJudged
 
 _DATA = re.compile(r"\bdata ([0-9a-f]{1,8})\b", re.IGNORECASE)
 
@@ -54,16 +54,16 @@ class Bound:
 
 
 def reason_of(bound: Bound) -> Reason | None:
-    """Why it was refused; None: it was not. Raises ServerFailed."""
+    """Why it was refused; None: it was not. Raises NotJudged."""
     if bound.code == SUCCESS:
         return None
     data = _DATA.search(bound.text) if bound.code == INVALID else None
     if data is not None:
         found = _WINDOWS.get(data[1].lower())
         if found is None:
-            raise ServerFailed(f"the bind was answered with {bound.code}: {bound.text}", reached=True)
+            raise NotJudged(f"the bind was answered with {bound.code}: {bound.text}", reached=True)
         return found
     reason = _CODES.get(bound.code)
     if reason is None:
-        raise ServerFailed(f"the bind was answered with {bound.code}: {bound.text}", reached=True)
+        raise NotJudged(f"the bind was answered with {bound.code}: {bound.text}", reached=True)
     return reason

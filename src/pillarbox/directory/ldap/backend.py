@@ -30,7 +30,7 @@ from pillarbox.directory.ldap.entry import STATUS_ATTRIBUTES, Entry, denied
 from pillarbox.directory.ldap.settings import LdapSettings, Preset
 from pillarbox.directory.ldap.texts import fill_filter, fill_name
 from pillarbox.directory.preparation import login_key
-from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.servers import NotJudged, ServerFailed, Servers
 from pillarbox.directory.upstream import Narrate, Person, silent
 from pillarbox.directory.wire import client_context
 
@@ -182,7 +182,7 @@ class LdapBackend:
                 return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
             entry = self._own_entry(server, link, name, login)
             if entry is None:
-                raise ServerFailed(f"{name} may not read its own entry, so its addresses are not known", reached=True)
+                raise NotJudged(f"{name} may not read its own entry, so its addresses are not known", reached=True)
             found = self._person(server, link, entry)
         if found.denied is not None:
             return Denied(Reason.OPAQUE, login, {"cause": found.denied.name.lower()})

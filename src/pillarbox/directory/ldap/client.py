@@ -14,7 +14,8 @@ STANDARDS
     RFC 4511 4.2 (bind), 4.5 (search); RFC 4513 5.1.2 (a bind without a password is no proof: refused here).
 
 ERRORS
-    ServerFailed: the server cannot say; ``reached`` only when a person's password went to it.
+    ServerFailed: the server cannot say; ``reached`` only when a person's password went to it. NotJudged: it answers,
+    and minds this question.
 """
 
 import contextlib
@@ -35,13 +36,15 @@ from pillarbox.directory.ldap.answers import SUCCESS, Bound
 from pillarbox.directory.ldap.entry import Entry
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.ldap.tunnel import Target, open_tunnel
-from pillarbox.directory.servers import ServerFailed
+from pillarbox.directory.servers import NotJudged, ServerFailed
 
 IDLE_TIME = 60.0
 """Seconds after which an unused connection is closed rather than used: firewalls forget it silently."""
 TEXT_CEILING = 200
 _UNAVAILABLE = (51, 52)
 """Busy, unavailable: the server's own word that it cannot say."""
+_ABOUT_THE_QUESTION = (-3, -7, -9)
+"""libldap's own for what it cannot encode, a filter, a parameter: the server is well."""
 
 
 class Scope(IntEnum):
@@ -82,7 +85,8 @@ class Link:
             raise NoSuchEntry(base) from error
         except ldap.LDAPError as error:
             self.broken = True
-            raise ServerFailed(f"search: {cause_of(error)}") from error
+            failure = ServerFailed if _server_failed(_code(error)) else NotJudged
+            raise failure(f"search: {cause_of(error)}") from error
         entries = [Entry(dn, attributes) for dn, attributes in found if dn is not None]
         if limit and len(entries) > limit:
             raise TooMany
@@ -96,7 +100,7 @@ class Link:
             self._connection.simple_bind_s(name, password)
         except ldap.LDAPError as error:
             code = _code(error)
-            if code < 0 or code in _UNAVAILABLE:
+            if _server_failed(code):
                 self.broken = True
                 raise ServerFailed(f"bind: {cause_of(error)}", reached=True) from error
             return Bound(code, _printable(_details(error).get("info")))
@@ -231,7 +235,7 @@ class Server:
         try:
             connection.simple_bind_s("", "")
         except ldap.LDAPError as error:
-            if _code(error) < 0 or _code(error) in _UNAVAILABLE:
+            if _server_failed(_code(error)):
                 raise
 
 
@@ -243,6 +247,11 @@ def _code(error: ldap.LDAPError) -> int:
     """As RFC 4511 numbers it; negative: the library's own."""
     found = _details(error).get("result", getattr(error, "errnum", -1))
     return found if isinstance(found, int) else -1
+
+
+def _server_failed(code: int) -> bool:
+    """Whether the server is away, or says that it cannot; not: it minds what was asked."""
+    return code in _UNAVAILABLE or (code < 0 and code not in _ABOUT_THE_QUESTION)
 
 
 def cause_of(error: ldap.LDAPError) -> str:
