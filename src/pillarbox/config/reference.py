@@ -33,9 +33,10 @@ _RULES = """\
 - There is at least one `[[site]]` with `submission` or `submissions`, and at least one `[[route]]`.
 - Names of sites are different, and so are names of directories; a site's `directories` exist.
 - A directory whose server can only say no stands last in a site's `directories`, or has `names`.
-- Of a directory of kind ldap, `bind_dn` and `password_file` go together, `key` needs `certificate`, and `bind_as` stands
-  in place of `bind_dn`. `starttls = false` is for `ldap://` to loopback. Templates hold `{login}` (`filter`: or
-  `{account}`; `group_filter`: or `{dn}`). `internet_authentication = "more"` needs the preset domino, without `filter`.
+- Of a directory of kind ldap, `bind_dn` and `password_file` go together, `key` needs `certificate`, and `bind_as`
+  stands in place of `bind_dn`. `starttls = false` is for `ldap://` to loopback. Templates hold `{login}` (`filter`:
+  or `{account}`; `group_filter`: or `{dn}`). `internet_authentication = "more"` needs the preset domino, and no
+  `filter`.
 - Sites that share an address agree on `tls_minimum_version`, `tls_ciphers`, `client_certificates` and `client_ca`:
   SNI can only switch the certificate. The first site of an address is its default, for clients that send no SNI.
 - An address is for `submission` or for `submissions`, not for both.
