@@ -34,10 +34,10 @@ class Desk:
         answer: Any = self.handlers[verb]
         return await answer(None, body)
 
-    async def add(self, login: str, *, elsewhere: bool = False, **more: Any) -> dict[str, Any]:
+    async def add(self, login: str, *, directory: str = "", **more: Any) -> dict[str, Any]:
         body = {"label": "phone", "expires_at": None, "networks": (), "addresses": (), **more}
         made: dict[str, Any] = await self.say(
-            "user.app_password_add", {"login": login, "elsewhere": elsewhere, **body}
+            "user.app_password_add", {"login": login, "directory": directory, **body}
         )
         return made
 
@@ -72,11 +72,14 @@ async def test_another_directorys_person_is_held_as_long_as_there_is_one(desks: 
     one, two = desks
     with pytest.raises(UnknownAccount):
         await one.add("anna@example.org")
-    first = await one.add("anna@example.org", elsewhere=True)
-    second = await one.add("ANNA@example.org", elsewhere=True)
+    first = await one.add("anna@example.org", directory="corp")
+    second = await one.add("ANNA@example.org", directory="corp")
     await two.machine.until(lambda found: found is not None and len(found.app_passwords) == 2, "anna@example.org")
     held = await two.machine.accounts.find("anna@example.org")
     assert held is not None and held.elsewhere
+    assert [each.directory for each in held.app_passwords] == ["corp", "corp"]
+    with pytest.raises(InvalidAccount, match="say of which"):
+        await one.add("anna@example.org")
     for made in (first, second):
         await two.say("user.app_password_revoke", {"login": "anna@example.org", "id": made["id"]})
     await one.machine.until(lambda found: found is None, "anna@example.org")
@@ -85,7 +88,7 @@ async def test_another_directorys_person_is_held_as_long_as_there_is_one(desks: 
 @pytest.mark.parametrize("verb", ["user.password", "user.disable", "user.enable", "user.certify", "user.modify"])
 async def test_who_is_held_for_another_directory_never_becomes_an_account(desks: list[Desk], verb: str) -> None:
     one, _ = desks
-    await one.add("anna", elsewhere=True)
+    await one.add("anna", directory="corp")
     with pytest.raises(InvalidAccount, match="another directory"):
         await one.say(verb, {"login": "anna", "password": "x", "mark": "cn:Anna", "domains": ("example.org",)})
     held = await one.machine.accounts.find("anna")
@@ -94,7 +97,7 @@ async def test_who_is_held_for_another_directory_never_becomes_an_account(desks:
 
 async def test_a_use_is_noted_where_it_was(desks: list[Desk]) -> None:
     one, two = desks
-    made = await one.add("anna", elsewhere=True)
+    made = await one.add("anna", directory="corp")
     await two.machine.until(lambda found: found is not None, "anna")
     await one.say("account.app_password_used", ("anna", made["id"], "192.0.2.7"))
     (here,) = await one.say("user.app_password_list", {"login": "anna"})
@@ -106,6 +109,6 @@ async def test_a_use_is_noted_where_it_was(desks: list[Desk]) -> None:
 async def test_fifty_are_enough(desks: list[Desk]) -> None:
     one, _ = desks
     for _ in range(50):
-        await one.add("anna", elsewhere=True)
+        await one.add("anna", directory="corp")
     with pytest.raises(InvalidAccount, match="revoke one first"):
-        await one.add("anna", elsewhere=True)
+        await one.add("anna", directory="corp")

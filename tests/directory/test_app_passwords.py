@@ -8,6 +8,7 @@ from tests.directory.test_local import Lookup
 
 from pillarbox.directory.app_passwords import AppPasswords, Made, is_one, make
 from pillarbox.directory.base import Account, Denied, Identity, Reason, Unavailable
+from pillarbox.directory.local import identity
 from pillarbox.sasl.mechanism import Credentials, PasswordCredentials
 
 NOW = 1_800_000_000.0
@@ -21,12 +22,15 @@ class People:
 
     def __init__(self, *answers: Identity | Denied | Exception) -> None:
         self.answers = list(answers)
+        self.bob: Identity | Denied = identity(BOB)
         self.asked: list[str] = []
 
     async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
         raise AssertionError("an app password is not handed on")
 
     async def find_person(self, login: str) -> Identity | Denied:
+        if login == "bob":
+            return self.bob
         self.asked.append(login)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -49,14 +53,26 @@ class Setting:
         self.uses.append((login, id_, address))
 
     async def sign_in(
-        self, login: str = "bob", password: str | None = None, address: str = "192.0.2.7", authzid: str = ""
+        self,
+        login: str = "bob",
+        password: str | None = None,
+        address: str = "192.0.2.7",
+        authzid: str = "",
+        site: str = "mail.example.org",
     ) -> Identity | Denied:
         credentials = PasswordCredentials(login, self.password if password is None else password, authzid)
-        return await self.app_passwords.verify(credentials, address, self.directory)
+        return await self.app_passwords.verify(credentials, address, site, self.directory)
 
 
 def made(expires_at: float | None = None, networks: tuple[str, ...] = (), addresses: tuple[str, ...] = ()) -> Made:
-    return make("scanner, 2nd floor", now=NOW, expires_at=expires_at, networks=networks, addresses=addresses)
+    return make(
+        "scanner, 2nd floor",
+        now=NOW,
+        expires_at=expires_at,
+        networks=networks,
+        addresses=addresses,
+        directory="corp",
+    )
 
 
 def refused(answer: Identity | Denied) -> Reason:
@@ -118,7 +134,7 @@ async def test_another_one_an_unknown_person_and_another_authzid_get_nothing() -
 
 async def test_a_disabled_account_has_no_app_passwords_either() -> None:
     setting = Setting(made())
-    setting.lookup.accounts["bob"] = replace(setting.lookup.accounts["bob"], disabled=True)
+    setting.directory.bob = Denied(Reason.DISABLED, "bob")
     assert refused(await setting.sign_in()) is Reason.DISABLED
 
 
@@ -170,6 +186,22 @@ async def test_who_is_disabled_in_their_directory_is_so_here_and_its_silence_is_
     with pytest.raises(Unavailable):
         await setting.sign_in("anna")
     assert isinstance(await setting.sign_in("anna"), Identity)
+
+
+async def test_at_another_site_another_person_of_that_name_is_not_let_in() -> None:
+    stranger = Identity("anna", frozenset({"ceo@example.com"}), source="partner")
+    setting = Setting(made(), AT_HOME, stranger, Denied(Reason.UNKNOWN))
+    assert isinstance(await setting.sign_in("anna"), Identity)
+    assert refused(await setting.sign_in("anna", site="mail.example.com")) is Reason.ELSEWHERE
+    assert refused(await setting.sign_in("anna", site="mail.example.net")) is Reason.UNKNOWN
+
+
+async def test_an_account_is_good_only_where_the_local_directory_says_so() -> None:
+    setting = Setting(made())
+    setting.directory.bob = Identity("bob", frozenset({"bob@example.com"}), source="partner")
+    assert refused(await setting.sign_in()) is Reason.ELSEWHERE
+    setting.directory.bob = Denied(Reason.UNKNOWN)
+    assert refused(await setting.sign_in()) is Reason.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ async def test_people_are_bounded_and_those_given_back_leave_nothing(monkeypatch
     assert not any(name.startswith("right") for _, name in tries._people)
 
 
+async def test_made_up_names_push_out_each_other_and_no_spent_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PEOPLE_CEILING", 10)
+    tries = Tries(FakeClock().monotonic)
+    for _ in range(3):
+        assert await reserve(tries, 3, "victim") is not None
+    for number in range(1000):
+        await reserve(tries, 3, f"made-up-{number}")
+    assert await reserve(tries, 3, "victim") is None
+
+
 # -- a cluster's machines
 
 

@@ -9,7 +9,7 @@ from pillarbox.cli.framework import Argument, CommandError, ConfigOption, JsonOp
 from pillarbox.cli.output import moment_text, remark, say, say_json, say_table
 from pillarbox.config import Settings
 from pillarbox.config.values import parse_time
-from pillarbox.directory.settings import LocalSettings
+from pillarbox.directory.settings import UpstreamSettings
 
 app = group("app-password", "Passwords of single devices and programs, for people of any directory.")
 
@@ -49,11 +49,21 @@ def add(
             show_default=False,
         ),
     ] = None,
+    directory: Annotated[
+        str | None,
+        Option(
+            "--directory",
+            metavar="NAME",
+            help="Whose person it is, when it has no local account. Default: the only other directory there is.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Make one and show it, once."""
     settings = load(config)
+    whose = _directory(settings, directory)
     ends = None if expires is None else _moment(expires)
 
     async def work() -> dict[str, Any]:
@@ -64,7 +74,7 @@ def add(
                 expires_at=ends,
                 networks=tuple(networks or ()),
                 addresses=tuple(addresses or ()),
-                elsewhere=_has_others(settings),
+                directory=whose,
             )
 
     made = run(work())
@@ -75,9 +85,15 @@ def add(
     remark(f"app password {made['id']} of {login}, shown this once; dashes and case do not matter when it is typed")
 
 
-def _has_others(settings: Settings) -> bool:
-    """Whether people may be known to a directory that is not the local one."""
-    return any(not isinstance(directory, LocalSettings) for directory in settings.directories)
+def _directory(settings: Settings, named: str | None) -> str:
+    """The directory that was named, or the only one that people could be of; "": none."""
+    others = [each.name for each in settings.directories if isinstance(each, UpstreamSettings)]
+    if named is not None:
+        if named not in others:
+            there = ", ".join(others) or "none but the local accounts"
+            raise CommandError(f"--directory {named}: no such directory of other people; there are: {there}", code=2)
+        return named
+    return others[0] if len(others) == 1 else ""
 
 
 def _moment(text: str) -> float:

@@ -224,16 +224,16 @@ class Operations:
         expires_at: float | None,
         networks: tuple[str, ...],
         addresses: tuple[str, ...],
-        elsewhere: bool,
+        directory: str,
     ) -> dict[str, Any]:
-        """A new one: {id, password}. ``elsewhere``: a login without an account is a person's of another directory."""
+        """A new one: {id, password}. ``directory``: whose person a login without an account is; "": nobody's."""
         body = {
             "login": login,
             "label": label,
             "expires_at": expires_at,
             "networks": networks,
             "addresses": addresses,
-            "elsewhere": elsewhere,
+            "directory": directory,
         }
         made: dict[str, Any] = await self._ask("user.app_password_add", body)
         return made

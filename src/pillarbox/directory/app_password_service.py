@@ -2,9 +2,9 @@
 
 The operator's (app_password_handlers):
 
-    user.app_password_add     {login, label, expires_at, networks, addresses, elsewhere} -> {id, password};
-                              ``elsewhere``: a login without an account here is a person's of another directory
-    user.app_password_list    {login} -> [{id, label, created_at, expires_at, networks, addresses, used_at,
+    user.app_password_add     {login, label, expires_at, networks, addresses, directory} -> {id, password};
+                              ``directory``: whose person a login without an account here is; "": nobody's
+    user.app_password_list    {login} -> [{id, label, created_at, expires_at, networks, addresses, directory, used_at,
                               used_from}]
     user.app_password_revoke  {login, id} -> the label; sessions that it let in end
 
@@ -84,20 +84,24 @@ class _Service:
                 networks=from_body(tuple[str, ...], body["networks"]),
                 addresses=check_addresses(from_body(tuple[str, ...], body["addresses"])),
             )
+            directory = from_body(str, body["directory"])
         except ValueError as error:
             raise InvalidAccount(str(error)) from error
 
         def with_it(account: Account) -> Account:
+            if account.elsewhere and not directory:
+                raise InvalidAccount(f"{account.login} is a person of another directory: say of which")
             if len(account.app_passwords) >= app_passwords.CEILING:
                 raise InvalidAccount(f"{account.login} has {app_passwords.CEILING} app passwords; revoke one first")
-            return replace(account, app_passwords=(*account.app_passwords, made.stored))
+            stored = replace(made.stored, directory=directory if account.elsewhere else "")
+            return replace(account, app_passwords=(*account.app_passwords, stored))
 
         try:
             stored = await self._accounts.change(login, with_it)
         except UnknownAccount:
-            if not from_body(bool, body["elsewhere"]):
+            if not directory:
                 raise
-            stored = _holder(login, made.stored, now)
+            stored = _holder(login, replace(made.stored, directory=directory), now)
             await self._accounts.add(stored)
         log.info("account.app_password_added", login=stored.login, id=made.stored.id, label=made.stored.label)
         return {"id": made.stored.id, "password": made.password}
@@ -156,6 +160,7 @@ def _view(one: AppPassword, used_at: float | None, used_from: str | None) -> dic
         "expires_at": one.expires_at,
         "networks": one.networks,
         "addresses": one.addresses,
+        "directory": one.directory,
         "used_at": used_at,
         "used_from": used_from,
     }

@@ -9,8 +9,9 @@ random bits. So they need no slow hash (a SHA-256 cannot be guessed back), nothi
 to a server behind, and whoever does not use them pays for one comparison of five characters.
 
 They are kept with the local account of their login. A person of another directory has an account here that holds
-nothing else (``Account.elsewhere``): who it is, with which addresses, its directory says at each sign-in, so that
-somebody who is disabled there does not get in here. A directory that can only say no cannot tell that.
+nothing else (``Account.elsewhere``). Who it is, with which addresses, the directories of the site say at each
+sign-in, and it must be the one that the app password was made for: another site's person of the same name is somebody
+else, and somebody who is disabled there does not get in here. A directory that can only say no cannot tell that.
 
 ERRORS
     Unavailable: the accounts or the directory cannot be asked. ValueError from make: for the operator.
@@ -34,7 +35,6 @@ from pillarbox.directory.base import (
     PeopleDirectory,
     Reason,
 )
-from pillarbox.directory.local import identity
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.preparation import LOGIN_CEILING, login_key
 from pillarbox.sasl.mechanism import PasswordCredentials
@@ -75,6 +75,7 @@ def make(
     expires_at: float | None = None,
     networks: tuple[str, ...] = (),
     addresses: tuple[str, ...] = (),
+    directory: str = "",
 ) -> Made:
     """A new app password. Raises ValueError."""
     if not label.strip() or not label.isprintable() or len(label) > LABEL_CEILING:
@@ -91,6 +92,7 @@ def make(
         expires_at=expires_at,
         networks=tuple(dict.fromkeys(map(_network, networks))),
         addresses=addresses,
+        directory=directory,
     )
     return Made(stored, "-".join((PREFIX, *groups)))
 
@@ -122,9 +124,11 @@ class AppPasswords:
         self._entry = EntryKey()
         self._people = Memory[Identity](SHORT_MEMORY, PEOPLE)
 
-    async def verify(self, credentials: PasswordCredentials, address: str, directory: Directory) -> Identity | Denied:
-        """Who signs in with this app password, from this address. ``directory``: of the site, which says who a person
-        is that has no account here. Raises Unavailable."""
+    async def verify(
+        self, credentials: PasswordCredentials, address: str, site: str, directory: Directory
+    ) -> Identity | Denied:
+        """Who signs in with this app password, from this address, at this site, whose ``directory`` says who the
+        person is. Raises Unavailable."""
         try:
             login = login_key(credentials.authcid)
             foreign = bool(credentials.authzid) and login_key(credentials.authzid) != login
@@ -144,25 +148,31 @@ class AppPasswords:
             return Denied(Reason.EXPIRED, account.login, said)
         if found.networks and not _is_in(address, found.networks):
             return Denied(Reason.ELSEWHERE, account.login, said | {"cause": f"not from {', '.join(found.networks)}"})
-        answer = await self._who(account, directory)
+        answer = await self._who(account, found, site, directory)
         if isinstance(answer, Denied):
             return replace(answer, details={**answer.details, **said})
         self._used(account.login, found.id, address)
         return _narrowed(answer, account, found)
 
-    async def _who(self, account: Account, directory: Directory) -> Identity | Denied:
-        if not account.elsewhere:
-            return Denied(Reason.DISABLED, account.login) if account.disabled else identity(account)
+    async def _who(self, account: Account, found: AppPassword, site: str, directory: Directory) -> Identity | Denied:
         if not isinstance(directory, PeopleDirectory):
-            return Denied(Reason.UNKNOWN, account.login, {"cause": "no directory of this site knows people"})
-        entry = self._entry.of(login_key(account.login), str(id(directory)))
-        known = self._people.get(entry, self._now())
-        if known is not None:
-            return known
-        answer = await directory.find_person(account.login)
-        if isinstance(answer, Identity):
-            self._people.add(entry, answer, self._now())
+            return Denied(Reason.ELSEWHERE, account.login, {"cause": "no directory of this site knows people"})
+        entry = self._entry.of(login_key(account.login), site, str(account.generation))
+        answer: Identity | Denied | None = self._people.get(entry, self._now()) if account.elsewhere else None
+        if answer is None:
+            answer = await directory.find_person(account.login)
+            if isinstance(answer, Identity):
+                self._people.add(entry, answer, self._now())
+        if isinstance(answer, Identity) and not _is_meant(answer, account, found):
+            return Denied(Reason.ELSEWHERE, account.login, {"cause": "at this site the login is another person's"})
         return answer
+
+
+def _is_meant(who: Identity, account: Account, found: AppPassword) -> bool:
+    """Whether it is the person that the app password was made for."""
+    if account.elsewhere:
+        return bool(found.directory) and who.source == found.directory
+    return who.account == account.login
 
 
 def _narrowed(who: Identity, account: Account, found: AppPassword) -> Identity:

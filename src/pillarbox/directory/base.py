@@ -172,8 +172,9 @@ class PeopleDirectory(Protocol):
 @dataclass(frozen=True, slots=True)
 class AppPassword:
     """One more password of somebody, drawn by us (app_passwords.py). ``digest``: of it, hexadecimal SHA-256.
-    ``expires_at``: seconds since the epoch, None: never. ``networks``: from where alone it is good; ``addresses``:
-    what alone it may send as, lower case; empty: no such limit."""
+    ``directory``: the one that the person is of, "": the local accounts; it is good only where that one says who the
+    person is. ``expires_at``: seconds since the epoch, None: never. ``networks``: from where alone it is good;
+    ``addresses``: what alone it may send as, lower case; empty: no such limit."""
 
     id: str
     label: str
@@ -182,6 +183,7 @@ class AppPassword:
     expires_at: float | None = None
     networks: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    directory: str = ""
 
     def __repr__(self) -> str:
         return f"AppPassword({self.id!r}, {self.label!r})"

@@ -27,6 +27,7 @@ ERRORS
 """
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -45,7 +46,8 @@ from pillarbox.telemetry.events import get_logger
 log = get_logger("directory")
 
 PEOPLE_CEILING = 100_000
-"""People whose tries are remembered; beyond, whose last try is longest ago is forgotten."""
+"""People whose tries are remembered; beyond, one of the OLDEST is left out: who has the fewest tries."""
+OLDEST = 64
 LOAD_CEILING = 500_000
 EXPIRE_EVERY = 60.0
 
@@ -157,12 +159,17 @@ class Tries:
         self._people[key] = made
         self._people.move_to_end(key)
         if len(self._people) > PEOPLE_CEILING:
-            self._people.popitem(last=False)
+            self._make_room()
         if self._store is not None:
             at = self._wall()
             self._expire(self._store, at)
             await self._written(self._store.write(lambda db: _insert(db, try_, at, at + window)))
         return try_
+
+    def _make_room(self) -> None:
+        """Forgets somebody with few tries: made-up names push out each other, and no count that is spent."""
+        oldest = itertools.islice(self._people, OLDEST)
+        del self._people[min(oldest, key=lambda key: len(self._people[key]))]
 
     def give_back(self, try_: Try) -> None:
         key = (try_.directory, try_.person)

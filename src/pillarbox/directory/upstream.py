@@ -313,7 +313,8 @@ class Upstream:
         except NotReached:
             self._budget.give_back(try_)
             raise
-        if isinstance(answer, Identity) or answer.reason in HARMLESS:
+        # a server that can only say no does not tell whether it looked at the password first
+        if isinstance(answer, Identity) or (answer.reason in HARMLESS and not self.opaque):
             self._budget.give_back(try_)
         return self._keep(entry, person, login, answer)
 

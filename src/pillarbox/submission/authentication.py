@@ -244,7 +244,7 @@ class _Exchange:
         site, ours = self._asker.site, self._asker.services.app_passwords
         policy = site.settings.app_passwords
         if policy != "off" and ours is not None and is_app_password(credentials.password):
-            return await ours.verify(credentials, self._asker.address, site.directory)
+            return await ours.verify(credentials, self._asker.address, site.settings.name, site.directory)
         if policy == "required":
             return Denied(Reason.WRONG, details={"cause": "only app passwords count at this site"})
         return await site.directory.verify(credentials, known_place=verdict.known_place)

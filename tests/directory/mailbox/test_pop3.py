@@ -119,14 +119,15 @@ async def test_where_codes_tell_a_no_without_one_is_not_the_person_s() -> None:
         assert isinstance(await pop3_answer(server.port), Denied)
 
 
-async def test_a_mailbox_in_use_is_a_right_password() -> None:
-    async with line_server(pop3(b"", saying(b"+OK", b"-ERR [IN-USE] by another"))) as server:
-        assert isinstance(await pop3_answer(server.port), Identity)
-
-
-async def test_in_use_before_the_password_is_no_yes() -> None:
-    async with line_server(pop3(b"", saying(b"-ERR [IN-USE] by another"))) as server:
-        assert not isinstance(await pop3_answer(server.port), Identity)
+@pytest.mark.parametrize("to", ["USER", "PASS"])
+async def test_in_use_is_no_yes_for_some_say_it_before_they_know_the_password(to: str) -> None:
+    replies = (
+        (b"-ERR [IN-USE] Temporary authentication failure.",)
+        if to == "USER"
+        else (b"+OK", b"-ERR [IN-USE] by another")
+    )
+    async with line_server(pop3(b"", saying(*replies))) as server:
+        assert isinstance(await pop3_answer(server.port), Unavailable)
 
 
 async def test_a_yes_before_the_password_is_no_yes() -> None:

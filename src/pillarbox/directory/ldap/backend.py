@@ -78,8 +78,17 @@ class LdapBackend:
 
     async def find(self, login: str) -> Person | None:
         if self.opaque:
-            return Person(login_key(login), Identity(login, frozenset()))
+            return Person(self._opaque_key(login), Identity(login, frozenset()))
         return await self._servers.ask(lambda member: member.run(lambda server: self._find(server, login)))
+
+    def _opaque_key(self, login: str) -> str:
+        """One key for the spellings that a server takes for one name (RFC 4518 2.6.1: spaces), so that none of them
+        makes room for more wrong tries. With Active Directory: its forms, DOMAIN\\anna and anna@domain, too; two
+        people of that name in two domains share their tries."""
+        key = " ".join(login_key(login).split())
+        if self._settings.preset is Preset.ACTIVE_DIRECTORY:
+            key = key.rpartition("\\")[2].partition("@")[0]
+        return key
 
     async def check(self, person: Person, password: str) -> Identity | Denied:
         if not password:

@@ -3,7 +3,8 @@
 AUTH PLAIN where it is offered, USER and PASS else. These have no quoting: a name with a space or a control character,
 and a password with a line end, cannot be said there and are nobody's.
 
-[IN-USE] is a yes: the server says it to whom it has let in, and whose mailbox another program has open.
+[IN-USE] is said to whom the server has let in, and whose mailbox another program has open (RFC 2449); some say it of
+a failure of their own as well, before they looked at the password. So it is no yes: the server could not say.
 
 STANDARDS
     RFC 1939 (USER, PASS, QUIT), RFC 2449 (CAPA, response codes, lines of 255 octets), RFC 2595 (STLS), RFC 5034
@@ -29,7 +30,7 @@ _COMMAND_CEILING = 255
 _USER: Final = re.compile(r"[^\x00-\x20\x7f]+")
 _PASS: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 
-_CANNOT_SAY: Final = frozenset({b"SYS/TEMP", b"SYS/PERM", b"LOGIN-DELAY"})
+_CANNOT_SAY: Final = frozenset({b"SYS/TEMP", b"SYS/PERM", b"LOGIN-DELAY", b"IN-USE"})
 
 
 class Pop3:
@@ -113,8 +114,6 @@ class Pop3:
             return None
         found = _CODE.match(rest)
         code = found[1].upper() if found else b""
-        if code == b"IN-USE" and self.wire.reached:
-            return None
         tells = b"AUTH-RESP-CODE" in self._capabilities  # then a no that is the person's has [AUTH]: RFC 3206 6
         if code in _CANNOT_SAY:
             raise NotJudged(f"could not say: {shown(rest)}")
