@@ -14,12 +14,12 @@ from tests.support.dovecot import Dovecot
 from tests.support.password_files import RIGHT, DirectoryPasswd
 from tests.support.slapd import DirectoryLdap
 
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.dovecot.backend import DovecotBackend
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.mailbox.backend import MailboxBackend
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.directory.wire import Place
 

@@ -13,8 +13,8 @@ from tests.support.certs import Authority
 from tests.support.dovecot import Dovecot, running_dovecot
 
 from pillarbox.directory.base import Denied, Identity, Reason, Unavailable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.kinds import make_backend
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import PasswordCredentials
 

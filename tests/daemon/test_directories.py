@@ -14,8 +14,8 @@ from pillarbox.config import Settings
 from pillarbox.daemon import directories as module
 from pillarbox.daemon.directories import Directories
 from pillarbox.directory.base import Unusable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from tests.support.clock import FakeClock
 
 from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
-from pillarbox.directory.budget import Budget, Tries
+from pillarbox.directory.budget import Budget
 from pillarbox.directory.preparation import login_key
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Person, Upstream
 from pillarbox.sasl.mechanism import PasswordCredentials
 

@@ -13,9 +13,11 @@ from tests.support.clock import FakeClock
 
 from pillarbox.control.channel import ChannelServer, serve
 from pillarbox.control.link import Link
-from pillarbox.directory import budget as module
+from pillarbox.directory import budget as asking
+from pillarbox.directory import tries as module
 from pillarbox.directory.base import NotReached
-from pillarbox.directory.budget import RemoteBudget, Tries, Try, budget_handlers
+from pillarbox.directory.budget import RemoteBudget, Try
+from pillarbox.directory.tries import Tries, budget_handlers
 from pillarbox.store.sqlite import DiskFull, StoreError
 
 WINDOW = 100.0
@@ -300,7 +302,7 @@ async def test_what_is_given_back_over_the_channel_makes_room(spool: tuple[Tries
 async def test_without_the_spool_process_nothing_is_handed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
     link = Link(tmp_path / "nobody.sock")
     await link.start(patience=0.01)
     budget = RemoteBudget(link)

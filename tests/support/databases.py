@@ -7,9 +7,9 @@ import psycopg
 from tests.support.password_files import ANNA_HASH
 from tests.support.postgres import Postgres
 
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.sql.backend import SqlBackend
 from pillarbox.directory.sql.settings import SqlSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 
 TABLES = (

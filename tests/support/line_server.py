@@ -82,7 +82,8 @@ async def line_server(talk: Talk, context: ssl.SSLContext | None = None) -> Asyn
         await asyncio.sleep(0)  # what was accepted has its task now
         for task, writer in tasks.items():
             task.cancel()
-            writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # of a transport of TLS that has ended already (3.11.2)
+                writer.transport.abort()
         found = await asyncio.gather(*tasks, return_exceptions=True)
         for writer in tasks.values():
             with contextlib.suppress(OSError):

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.passwd.backend import PasswdBackend
 from pillarbox.directory.passwd.settings import PasswdSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 
 RIGHT = "right: ünïcödé and spaces"

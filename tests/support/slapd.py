@@ -28,8 +28,8 @@ from tests.support.ports import steady_ports
 
 from pillarbox.config.directories import ldap as config
 from pillarbox.config.directories.ldap import LdapTable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.ldap.settings import LdapSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 
 SCHEMA = Path("/etc/ldap/schema")

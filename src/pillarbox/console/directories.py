@@ -27,11 +27,11 @@ from pillarbox.directory.base import (
     Unusable,
     WithoutPasswords,
 )
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.kinds import make_backend, make_oauth
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import DirectorySettings, LocalSettings, UpstreamSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Narrate, Reachable, Upstream
 from pillarbox.sasl.mechanism import PasswordCredentials, TokenCredentials
 

@@ -23,11 +23,11 @@ from pillarbox.daemon.counts import Counts
 from pillarbox.daemon.users import Users
 from pillarbox.directory import service as directory_service
 from pillarbox.directory.app_password_service import app_password_handlers, use_handlers
-from pillarbox.directory.budget import Tries, budget_handlers
 from pillarbox.directory.import_service import import_handlers
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.rehash import rehash_handlers
 from pillarbox.directory.settings import LocalSettings
+from pillarbox.directory.tries import Tries, budget_handlers
 from pillarbox.guard.service import guard_handlers
 from pillarbox.guard.service import operator_handlers as guard_operator_handlers
 from pillarbox.spool import service as spool_service

@@ -15,8 +15,8 @@ from tests.support.ports import steady_ports
 from tests.support.slapd import Slapd
 
 from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.ldap.backend import LdapBackend
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import Credentials
 

@@ -9,8 +9,8 @@ from tests.support.ldap_front import Front
 from tests.support.slapd import Slapd
 
 from pillarbox.directory.base import Denied, Identity
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.ldap.backend import LdapBackend
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import PasswordCredentials
 

@@ -11,10 +11,10 @@ from pillarbox.config import parse
 from pillarbox.daemon import directories as module
 from pillarbox.daemon.directories import Directories
 from pillarbox.directory.base import Identity, Unavailable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.oauth.directory import FindPerson, OauthDirectory
 from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.tries import Tries
 
 FILE = """
 [[site]]

@@ -12,9 +12,9 @@ from tests.support.password_files import RIGHT
 from tests.support.postgres import Postgres
 
 from pillarbox.directory.base import Denied, Identity, Reason, Unavailable, Unusable
-from pillarbox.directory.budget import Tries
 from pillarbox.directory.sql.backend import SqlBackend
 from pillarbox.directory.sql.settings import SqlSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import Credentials
 
