@@ -22,6 +22,7 @@ from pillarbox.spool.base import (
     Full,
     SpoolError,
     Unavailable,
+    UnknownQueueId,
 )
 from pillarbox.spool.cluster.spool import ClusterSpool, make_tables, open_cluster
 from pillarbox.spool.settings import ClusterSettings
@@ -86,6 +87,28 @@ async def test_a_settlement_that_is_repeated_is_not_success_while_nothing_is_con
     await settling
     (recipient,) = (await spool.show(lease.envelope.queue_id)).recipients
     assert recipient.attempts == 1
+
+
+@pytest.mark.parametrize("verb", ["hold", "expunge"])
+async def test_a_verb_that_is_repeated_and_finds_all_done_waits_for_the_quorum(
+    spool: ClusterSpool, administrator: Administrator, verb: str
+) -> None:
+    """What it finds may be the work of a commit that nobody has confirmed."""
+    sent = envelope()
+    await spool.commit(sent, b"hello")
+    which = Filter(queue_ids=(sent.queue_id,))
+    await (spool.hold(which, NOW) if verb == "hold" else spool.expunge(sent.queue_id))
+    await administrator.demand_a_standby()
+    repeated = spool.hold(which, NOW) if verb == "hold" else spool.expunge(sent.queue_id)
+    again = asyncio.ensure_future(repeated)
+    await administrator.until_a_commit_waits_for_a_standby()
+    assert not again.done()
+    await administrator.demand_nothing()
+    if verb == "hold":
+        assert await again == []
+    else:
+        with pytest.raises(UnknownQueueId):
+            await again
 
 
 async def test_without_a_quorum_mail_is_refused_at_once_and_all_goes_on_by_itself_later(

@@ -90,6 +90,7 @@ class ClusterLedger(WholeVerbs):
             async def work(transaction: Transaction, page: Sequence[str] = page) -> Statement:
                 transaction.add(*BY_INDEX)
                 transaction.add(UNLENT)
+                transaction.mark()  # what a repeated verb finds done already is confirmed by the quorum as well
                 return transaction.add(*verbs.change(verb, which, page, now))
 
             done = await self._cell.change(work)
@@ -100,22 +101,26 @@ class ClusterLedger(WholeVerbs):
         """See Ledger.expunge."""
         now, name = self._cell.clock(), escaped(queue_id)
 
-        async def work(transaction: Transaction) -> None:
+        async def work(transaction: Transaction) -> bool:
             transaction.add(*BY_INDEX)
             transaction.add(UNLENT)
             transaction.add(verbs.LOCK, (name,))
             rows = await transaction.fetch(verbs.OF_A_MESSAGE, (name,))
             if not rows:
-                raise UnknownQueueId(f"no message {queue_id}")
+                transaction.mark()  # it may be gone by a deletion that nobody has confirmed
+                return False
             if any(leased for (leased,) in rows):
                 raise LeaseLost(f"{queue_id} is being delivered; try again")
             await add_messages(transaction, bounces, now)
             transaction.add(verbs.REMOVE, (name,))
+            return True
 
         try:
-            await self._cell.change(work)
+            was_there = await self._cell.change(work)
         except QueueIdTaken as error:
             raise Unavailable(str(error)) from error
+        if not was_there:
+            raise UnknownQueueId(f"no message {queue_id}")
         self._removal.add([queue_id])
 
     async def depth(self, now: float) -> Depth:
