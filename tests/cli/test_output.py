@@ -31,3 +31,14 @@ def test_hostile_text_in_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> No
     assert out.isascii()
     assert harmless(out)
     assert "\\u009b31m" in out
+
+
+def test_an_id_is_never_broken_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    queue_id = "01KB0000000000000000000000-cell"
+    say_table(
+        ["QUEUE ID", "SENDER", "LAST REPLY"], [(queue_id, "somebody@example.org", "451 4.3.0 try again later " * 3)]
+    )
+    assert queue_id in capsys.readouterr().out

@@ -47,10 +47,10 @@ def say_json(value: Any) -> None:
 
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under a head."""
+    """Rows under a head. What one copies, ids, is never broken: the other columns are narrower for it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("QUEUE ID", "ID"))
     for row in rows:
         table.add_row(*(Text(str(cell).translate(_CONTROL)) for cell in row))
     _console().print(table)

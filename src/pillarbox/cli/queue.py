@@ -357,7 +357,8 @@ def retry(
 ) -> None:
     """Try messages again now, whatever the schedule says.
 
-    A message whose sender asked for a later time waits for that time, unless --early says so.
+    A message whose sender asked for a later time waits for that time, unless --early says so. What is being delivered
+    just now is left alone: that attempt is the new one.
     """
     which = _filter(ids, sender, recipient, domain, login, state, age)
     _change(
