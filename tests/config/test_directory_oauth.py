@@ -88,12 +88,15 @@ ca = "ca.pem"
     )
 
 
+GOOGLE = 'preset = "google"\nnames = ["*@example.org"]\n'
+
+
 def test_presets_know_their_providers() -> None:
     entra = made('preset = "entra"\ntenant = "0f1e-2d3c"\naudience = ["api"]\n')
     assert entra.issuer == "https://login.microsoftonline.com/0f1e-2d3c/v2.0"
     assert (entra.tenant, entra.check_by) == ("0f1e-2d3c", CheckBy.KEYS)
     assert entra.login_claims == ("preferred_username", "upn") and "email" not in entra.address_claims
-    google = made('preset = "google"\naudience = ["x.apps.googleusercontent.com"]\n')
+    google = made(GOOGLE + 'audience = ["x.apps.googleusercontent.com"]\n')
     assert (google.check_by, google.login_claims) == (CheckBy.TOKENINFO, ("email",))
     assert google.introspection_url == "https://oauth2.googleapis.com/tokeninfo"
     keycloak = made(KEYCLOAK)
@@ -110,7 +113,8 @@ def test_presets_know_their_providers() -> None:
     (KEYCLOAK + 'keys_url = "file:///etc/passwd"\n', "keys_url", "a URL of https"),
     ('issuer = "https://id.example.org"\n', "audience", "any other service"),
     ('issuer = "https://id.example.org"\n' + ASKS, "audience", "neither audience nor scope"),
-    ('preset = "google"\n', "audience", "any other service"),
+    (GOOGLE, "audience", "any other service"),
+    ('preset = "google"\naudience = ["us"]\n', "names", "everybody with an account"),
     (KEYCLOAK + 'check_by = "tokeninfo"\n', "introspection_url", "expected the URL"),
     (KEYCLOAK + 'check_by = "introspection"\nclient_id = "p"\n', "client_secret", "who we are"),
     (KEYCLOAK + 'client_secret = "secret"\n', "client_secret", "nobody would be asked"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillarbox.directory.preparation import login_key, prepare
+from pillarbox.directory.preparation import login_key, lower, prepare
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,9 @@ def test_the_key_of_a_key_is_itself_for_every_character() -> None:
 )
 def test_one_login_in_two_spellings(one: str, other: str) -> None:
     assert login_key(one) == login_key(other)
+
+
+def test_addresses_compare_by_ascii_letters_and_no_sign_becomes_one() -> None:
+    assert lower("Frank@Example.ORG") == "frank@example.org"
+    assert lower("fran\u212a@example.org") == "fran\u212a@example.org"  # the Kelvin sign
+    assert lower("\u00c9va@example.org") == "\u00c9va@example.org"

@@ -23,7 +23,8 @@ from pillarbox.directory.schemes.stored import BadStored, read_stored
 from pillarbox.directory.validity import check_addresses, check_login
 
 _ADDRESS = ("internetaddress", "mail")
-_ALIASES = ("mailalternateaddress", "mailaddress")
+_ALIASES = ("mailalternateaddress",)
+"""Not MailAddress: that is where mail is forwarded to, which people may set to anybody's."""
 _PASSWORD = ("httppassword", "userpassword")
 _NAME = ("fullname", "cn")
 _KIND = ("objectclass", "type", "form")

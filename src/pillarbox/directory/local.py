@@ -44,7 +44,7 @@ from pillarbox.directory.base import (
 from pillarbox.directory.certificate import read_certificate
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.password import Passwords, is_foreign
-from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
+from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, lower, prepare
 from pillarbox.directory.scram import false_secret, read_secret
 from pillarbox.directory.settings import LocalSettings, TokenSettings
 from pillarbox.directory.token import TokenRefused, TokenVerifier, load_key
@@ -256,13 +256,13 @@ def _with_details(answer: Identity | Denied, **details: str) -> Identity | Denie
 
 def identity(account: Account) -> Identity:
     """Whose the account is: its addresses, and its login when that is an address."""
-    addresses = {address.lower() for address in account.addresses}
+    addresses = {lower(address) for address in account.addresses}
     if "@" in account.login:
-        addresses.add(account.login.lower())
+        addresses.add(lower(account.login))
     return Identity(
         login=account.login,
         addresses=frozenset(addresses),
-        domains=frozenset(domain.lower() for domain in account.domains),
+        domains=frozenset(lower(domain) for domain in account.domains),
         may_redirect=account.may_redirect,
         recipients_per_hour=account.recipients_per_hour,
         generation=account.generation,

@@ -2,6 +2,7 @@
 
     prepare(text)      SASLprep (RFC 4013)
     login_key(login)   what logins are compared by: prepared, without case
+    lower(address)     what addresses are compared by: ASCII letters in lower case, and nothing else
 
 Done with the standard library's tables, the ones that the RFC names. The function inside scramp is not public and
 forbids code points that Unicode 3.2 did not know: people have emoji in passwords. RFC 4013 2.5 allows those where
@@ -18,6 +19,8 @@ ERRORS
 
 import stringprep
 import unicodedata
+
+_ASCII_LOWER = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 LOGIN_CEILING = 255
 PASSWORD_CEILING = 1_024
@@ -61,6 +64,12 @@ def _check_directions(text: str) -> None:
         raise ValueError("mixes text of both directions")
     if not (stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])):
         raise ValueError("right-to-left text must begin and end with a right-to-left character")
+
+
+def lower(address: str) -> str:
+    """An address or domain, ASCII letters in lower case. Not ``str.lower``: the Kelvin sign would become a k, and
+    whoever may choose an address somewhere could choose another's."""
+    return address.translate(_ASCII_LOWER)
 
 
 def login_key(login: str) -> str:

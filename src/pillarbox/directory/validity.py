@@ -5,7 +5,7 @@ ERRORS
 """
 
 from pillarbox.directory.base import InvalidAccount
-from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, prepare
+from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, lower, prepare
 
 
 def check_login(login: str) -> str:
@@ -40,7 +40,7 @@ def check_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
         local_part, at, domain = address.rpartition("@")
         if not (local_part and at and domain) or _holds_specials(address) or "@" in local_part:
             raise InvalidAccount(f"not an address: {address!r}; expected one like person@example.org")
-    return tuple(dict.fromkeys(address.lower() for address in addresses))
+    return tuple(dict.fromkeys(lower(address) for address in addresses))
 
 
 def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
     for domain in domains:
         if not domain or "@" in domain or domain.startswith(".") or _holds_specials(domain):
             raise InvalidAccount(f"not a domain: {domain!r}; expected one like example.org")
-    return tuple(dict.fromkeys(domain.lower() for domain in domains))
+    return tuple(dict.fromkeys(lower(domain) for domain in domains))
 
 
 def check_quota(recipients: int | None) -> int | None:

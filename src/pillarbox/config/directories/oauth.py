@@ -162,6 +162,12 @@ def check(table: OauthTable) -> Iterator[tuple[str, str]]:
         yield "issuer", "not found; expected the URL of the provider, as its OpenID configuration has it"
     if table.preset == "entra" and table.tenant is None:
         yield "tenant", "not found beside preset = \"entra\"; expected the tenant's id: others' people would come in"
+    if table.preset == "google" and not table.names and table.people is None:
+        yield (
+            "names",
+            'not found beside preset = "google"; expected names = ["*@example.org"], or people: everybody with an '
+            "account of Google's would come in",
+        )
     for key in ("issuer", "keys_url", "introspection_url"):
         url = getattr(table, key)
         if url is not None and not is_asked(url, plain=True):

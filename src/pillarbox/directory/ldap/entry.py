@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pillarbox.directory.base import Reason
 from pillarbox.directory.ldap.settings import Preset
+from pillarbox.directory.preparation import lower
 
-_ASCII_LOWER = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _ADDRESS = re.compile(r"[^\s@:<>\x00-\x1f\x7f]+@[^\s@:<>\x00-\x1f\x7f]+")
 
 ACCOUNT_DISABLED = 0x0000_0002
@@ -76,7 +76,7 @@ class Entry:
                 kind, colon, rest = value.partition(":")
                 address = rest if colon and kind.lower() == "smtp" else value
                 if _ADDRESS.fullmatch(address):
-                    found.add(address.translate(_ASCII_LOWER))
+                    found.add(lower(address))
         return frozenset(found)
 
 

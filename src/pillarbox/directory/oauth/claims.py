@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
-from pillarbox.directory.preparation import LOGIN_CEILING, prepare
+from pillarbox.directory.preparation import LOGIN_CEILING, lower, prepare
 from pillarbox.directory.token import TokenRefused
 from pillarbox.smtp.syntax import parse_mailbox
 
@@ -120,7 +120,7 @@ def _addresses(claims: Mapping[str, Any], settings: OauthSettings) -> Iterator[s
         address = text[5:] if text[:5].lower() == "smtp:" else text
         try:
             if "@" in address and str(parse_mailbox(address)) == address:
-                yield address.lower()
+                yield lower(address)
         except ValueError:
             continue
 
