@@ -92,6 +92,54 @@ async def test_whom_the_server_cannot_judge_keeps_nobody_else_from_it() -> None:
         await end(backend)
 
 
+@pytest.mark.parametrize("reply", [b" BAD cannot read that\r\n", b" BAD [CLIENTBUG] too long\r\n"])
+async def test_an_odd_password_keeps_nobody_else_from_the_server(reply: bytes) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+        line = await peer.line()
+        await peer.say(line.split(b" ")[0] + (reply if line.endswith(b'"odd"') else b" OK yes\r\n"))
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port))
+        for _ in range(FAILURES + 1):
+            found = await ask(backend, "odd")
+            assert isinstance(found, Unavailable)
+            assert not isinstance(found, NotReached)  # it may have counted as a failure there
+        assert isinstance(await ask(backend), Identity)
+        await end(backend)
+
+
+async def test_an_odd_password_keeps_nobody_else_from_a_pop3_server() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"+OK ready\r\n")
+        while line := await peer.line():
+            more = b"AUTH-RESP-CODE\r\n.\r\n" if line == b"CAPA" else b""
+            await peer.say((b"-ERR cannot read that\r\n" if line == b"PASS odd" else b"+OK\r\n") + more)
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port, protocol="pop3"))
+        for _ in range(FAILURES + 1):
+            found = await ask(backend, "odd")
+            assert isinstance(found, Unavailable)
+            assert not isinstance(found, NotReached)
+        assert isinstance(await ask(backend), Identity)
+        await end(backend)
+
+
+async def test_a_bad_before_the_password_is_the_server_s() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n")
+        line = await peer.line()
+        await peer.say(line.split(b" ")[0] + b" BAD what\r\n")
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port))
+        found = [await ask(backend) for _ in range(FAILURES + 1)]
+        assert all(isinstance(each, NotReached) for each in found)
+        assert "not asked for a while" in str(found[-1])
+        await end(backend)
+
+
 # ---- connections
 
 

@@ -3,8 +3,9 @@
 AUTHENTICATE PLAIN where it is offered, LOGIN else. LOGIN's arguments are quoted where that can be said in ASCII, and
 literals otherwise: what somebody typed never becomes a command.
 
-A NO is the person's unless its response code says that the server cannot say now. A BAD, a BYE or an end before the
-tagged reply is the server's.
+A NO is the person's unless its response code says that the server cannot say now. A BYE or an end before the tagged
+reply is the server's. So is a BAD, before the password was told; after that it may be about what this person typed,
+and keeps nobody else from the server.
 
 STANDARDS
     RFC 9051 and 3501 (6.2: STARTTLS, AUTHENTICATE, LOGIN; 7.1: status responses; LOGINDISABLED), RFC 4959 (SASL-IR),
@@ -123,7 +124,8 @@ class Imap:
         found = _CODE.match(rest)
         code = found[1].upper() if found else b""
         if word != b"NO":
-            raise self.wire.failed(f"could not say: {word.decode('ascii')} {shown(rest)}")
+            cause = f"could not say: {word.decode('ascii')} {shown(rest)}"
+            raise NotJudged(cause, reached=True) if self.wire.reached else self.wire.failed(cause)
         if code in _CANNOT_SAY:
             raise NotJudged(f"could not say: {shown(rest)}")
         if code in _REASONS:
