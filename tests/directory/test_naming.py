@@ -25,7 +25,12 @@ def meant(sent: str, name: str, *addresses: str) -> Meant:
         ("{login}", ONE, "anna@sub.example.org", None),
         ("{login}", ONE, "@example.org", None),
         ("{login}", ONE, "anna@", None),
-        ("{login}", ONE, "a@b@example.org", meant("a@b@example.org", "a@b@example.org")),
+        ("{login}", ONE, "a@b@example.org", None),
+        ("{login}", ("*",), "a@b@example.org", None),
+        ("{local}", ONE, "anna@example.org@example.org", None),
+        ("{login}", ONE, " ", None),
+        ("{login}", ONE, " @example.org", None),
+        ("{login}", ("*",), "anna@ ", None),
         ("{login}", ONE, "Anna Smith/ACME", meant("Anna Smith/ACME", "anna smith/acme@example.org")),
         ("{local}", ONE, "anna@example.org", meant("anna", "anna@example.org", "anna@example.org")),
         ("{local}", ONE, "anna@example.com", None),
@@ -53,11 +58,30 @@ def test_meant(template: str, domains: tuple[str, ...], login: str, expected: Me
     assert Naming(template, domains).meant(login) == expected
 
 
+@pytest.mark.parametrize("template", ["{login}", "{local}", "{local}@{domain}"])
+@pytest.mark.parametrize("login", ["Anna  Smith@x.example", " anna smith@x.example", "anna smith @x.example"])
+def test_blanks_tell_nobody_apart(template: str, login: str) -> None:
+    naming = Naming(template, ("x.example",))
+    found, bare = naming.meant(login), naming.meant(login.partition("@")[0])
+    assert found is not None
+    assert bare is not None
+    assert found.name == bare.name == "anna smith@x.example"
+    assert found.addresses == bare.addresses == frozenset()
+
+
+@pytest.mark.parametrize("login", ["anna@x", "anna @x", " anna@x", "anna@ x", "anna@x "])
+def test_nor_do_they_where_the_server_checks_the_domain(login: str) -> None:
+    found = Naming("{login}", ("*",)).meant(login)
+    assert found is not None
+    assert (found.sent, found.name) == (login, "anna@x")
+
+
 def test_a_server_s_own_name_without_a_domain_is_one_for_all_of_them() -> None:
     naming = Naming("{login}", TWO)
     assert naming.owner("anna") == meant("anna", "anna@example.org", "anna@example.org", "anna@example.net")
     assert naming.owner("anna@example.net") == meant("anna@example.net", "anna@example.net", "anna@example.net")
     assert naming.owner("anna@example.com") is None
+    assert naming.owner("a@b@example.org") is None
 
 
 @pytest.mark.parametrize(

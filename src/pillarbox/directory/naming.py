@@ -8,6 +8,9 @@ For servers that say yes or no and nothing about addresses. Some of them ignore 
 signs in gets addresses in ``domains`` only, and a login of another domain is nobody's. ``("*",)``: the server checks
 the whole login, and its domain, whatever it is, is the person's.
 
+Blanks at either end, and how many there are between two words, tell nobody apart: servers trim and fold them, and
+each spelling would make room for more wrong tries.
+
 Where the server is told no domain, or its own name for the person has none, it has one set of names for all domains:
 each person has the same local part in all of them.
 
@@ -81,22 +84,29 @@ class Naming:
         return None if split is None else self._whose(canonical, *split, canonical, bare="@" not in canonical)
 
     def _split(self, login: str) -> tuple[str, str] | None:
-        """Local part and domain, the first of ours when none is said ("" when any is ours)."""
+        """Local part and domain, the first of ours when none is said ("" when any is ours). A local part with an "@"
+        is nobody's: told without its domain, it would be a login of another one."""
         local, at, domain = login.rpartition("@")
         if not at:
-            return login, "" if ANY in self._domains else self._domains[0]
+            local, domain = login, "" if ANY in self._domains else self._domains[0]
         ours = ANY in self._domains or domain.lower() in self._domains
-        return (local, domain) if local and domain and ours else None
+        named = local.strip() and (domain.strip() or not at)
+        return (local, domain) if named and "@" not in local and ours else None
 
     def _whose(self, sent: str, local: str, domain: str, login: str, *, bare: bool = False) -> Meant | None:
         """``bare``: the server's own name for the person has no domain."""
         domains = self._domains if (self._one_set or bare) and ANY not in self._domains else (domain,)
         addresses = [_lower(f"{local}@{each}") for each in domains if each]
         try:
-            name = login_key(addresses[0] if addresses else login)
+            name = _folded(login_key(addresses[0] if addresses else login))
         except ValueError:
             return None
         return Meant(sent, name, frozenset(filter(_is_address, addresses)))
+
+
+def _folded(key: str) -> str:
+    """See the module's text."""
+    return "@".join(" ".join(part.split()) for part in key.split("@"))
 
 
 def _lower(text: str) -> str:
