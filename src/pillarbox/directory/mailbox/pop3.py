@@ -6,8 +6,8 @@ and a password with a line end, cannot be said there and are nobody's.
 [IN-USE] is said to whom the server has let in, and whose mailbox another program has open (RFC 2449); some say it of
 a failure of their own as well, before they looked at the password. So it is no yes: the server could not say.
 
-Where [AUTH] tells whose a no is (RFC 3206), one without it is not the person's. Before the password was told it is the
-server's; after that it may be about what this person typed, and keeps nobody else from the server.
+Where [AUTH] tells whose a no is (RFC 3206), one without it is not the person's. Before the password was told it is
+the server's; after that it may be about what this person typed, and keeps nobody else from the server.
 
 STANDARDS
     RFC 1939 (USER, PASS, QUIT), RFC 2449 (CAPA, response codes, lines of 255 octets), RFC 2595 (STLS), RFC 5034
