@@ -157,6 +157,8 @@ BROKEN = (
     "{SHA.ROT13}dUiT/hqAZgAaXs7e5SSivRDx5BU=",
     "{SHA.HEX}zz",
     "{BLF-CRYPT}$2y$05$short",
+    "$2b$00$Zao0hKXfkKeHH7ZhlJSMq.fI2.u4ce/jyzh4XC4Fwpeh96isLD.3W",
+    "$2b$03$Zao0hKXfkKeHH7ZhlJSMq.fI2.u4ce/jyzh4XC4Fwpeh96isLD.3W",
     "{SHA512-CRYPT}$5$rZOC5Gw3c89lpxpX$" + "K" * 43,
     "$6$rZOC5Gw3c89lpxpX$" + "K" * 43,
     "$1$toolongasalt$Hm8XxOxlcJW.pjlFjGGrx.",

@@ -7,7 +7,8 @@ STANDARDS
     "Unix crypt using SHA-256 and SHA-512", Drepper.
 
 ERRORS
-    Unreadable, also for a cost beyond the ceilings. UnknownScheme: $2x$ and $2$, whose makers had a fault.
+    Unreadable, also for a cost beyond the ceilings or below the floor. UnknownScheme: $2x$ and $2$, whose makers had
+    a fault.
 """
 
 import re
@@ -16,6 +17,8 @@ from typing import Any
 
 from pillarbox.directory.schemes.errors import UnknownScheme, Unreadable
 
+BCRYPT_FLOOR = 4
+"""The library raises at a smaller cost, and at the verification only."""
 BCRYPT_CEILING = 15
 """2^15 rounds: two seconds of one core."""
 SHA_CEILING = 1_000_000
@@ -35,8 +38,8 @@ def read_bcrypt(text: str) -> Callable[[bytes], bool]:
         raise Unreadable("not a form of bcrypt")
     if found[1] in ("", "x"):
         raise UnknownScheme(f"$2{found[1]}$")
-    if int(found[2]) > BCRYPT_CEILING:
-        raise Unreadable(f"a cost of {found[2]}; {BCRYPT_CEILING} is allowed")
+    if not BCRYPT_FLOOR <= int(found[2]) <= BCRYPT_CEILING:
+        raise Unreadable(f"a cost of {found[2]}; {BCRYPT_FLOOR} to {BCRYPT_CEILING} are allowed")
     try:
         import bcrypt
     except ImportError:
