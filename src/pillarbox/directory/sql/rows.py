@@ -2,7 +2,8 @@
 
 Columns, in any order: ``password`` (must be there); ``login`` (else as typed, without case); ``addresses`` and
 ``domains`` (a list, or a text with commas or blanks between); ``disabled``, ``may_redirect`` (yes or no in any of the
-usual ways); ``recipients_per_hour``. Another column is a mistake and told as one, since it is most often a misspelt
+usual ways; what is neither means disabled in the one, and is a mistake in the other, which is a right);
+``recipients_per_hour``. Another column is a mistake and told as one, since it is most often a misspelt
 one. Several rows of one person, such as one for each address, are put together; rows of several people are nobody:
 a login means one person.
 
@@ -24,6 +25,7 @@ Row = Mapping[str, Any]
 ROWS_CEILING = 1_000
 COLUMNS = frozenset(("password", "login", "addresses", "domains", "disabled", "may_redirect", "recipients_per_hour"))
 _NO = frozenset(("", "0", "f", "false", "n", "no", "off"))
+_YES = frozenset(("1", "t", "true", "y", "yes", "on"))
 
 
 class RowsUnusable(ValueError):
@@ -46,12 +48,12 @@ def to_person(rows: Sequence[Row], asked: str) -> Person | None:
             check_login(login),
             frozenset(check_addresses(_all(rows, "addresses"))),
             frozenset(check_domains(_all(rows, "domains"))),
-            may_redirect=all(_yes(row.get("may_redirect")) for row in rows),
+            may_redirect=all([_granted(row.get("may_redirect"), "may_redirect") for row in rows]),
             recipients_per_hour=_quota(rows[0].get("recipients_per_hour")),
         )
     except InvalidAccount as error:
         raise RowsUnusable(str(error)) from None
-    denied = Reason.DISABLED if not stored or any(_yes(row.get("disabled")) for row in rows) else None
+    denied = Reason.DISABLED if not stored or not all(_is_no(row.get("disabled")) for row in rows) else None
     hashed = Hashed(stored)
     return Person(f"{login_key(login)}\0{hashed.mark()}", identity, denied, hashed)
 
@@ -100,8 +102,15 @@ def _list(value: Any, column: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def _yes(value: Any) -> bool:
-    return str(value).strip().lower() not in _NO if value is not None else False
+def _is_no(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _NO
+
+
+def _granted(value: Any, column: str) -> bool:
+    """A right is given by a clear yes alone: a dash or a 0.0 of the site's is most often a no."""
+    if not _is_no(value) and str(value).strip().lower() not in _YES:
+        raise RowsUnusable(f"the column {column} holds neither yes nor no")
+    return not _is_no(value)
 
 
 def _quota(value: Any) -> int | None:
