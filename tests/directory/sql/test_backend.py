@@ -203,6 +203,22 @@ async def test_a_database_that_is_away_is_unavailable_and_its_name_holds_no_pass
         SqlBackend(SqlSettings(name="sql", query=query, postgresql=dsn, password_file=secret))
 
 
+LOGINS = {
+    "SELECT hash AS password FROM people WHERE name = :local": "anna",
+    "SELECT hash AS password FROM people WHERE name = :local AND :domain IN ('x1', 'x2')": "anna@x1",
+    "SELECT hash AS password FROM people WHERE name = :local AND :login <> ''": "anna@x1",
+}
+
+
+@pytest.mark.parametrize("query", LOGINS)
+async def test_without_a_column_for_it_the_login_is_what_the_query_sees(settings: SqlSettings, query: str) -> None:
+    backend = SqlBackend(with_query(settings, query))
+    person, other = await backend.find("anna@X1"), await backend.find("anna@x2")
+    backend.close()
+    assert person is not None and other is not None and person.identity.login == LOGINS[query]
+    assert (person.key == other.key) == (LOGINS[query] == "anna"), "one person has one count of tries and mails"
+
+
 async def test_what_was_asked_and_answered_is_told_without_secrets(settings: SqlSettings) -> None:
     told: list[str] = []
     backend = SqlBackend(settings, told.append)

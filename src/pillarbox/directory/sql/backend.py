@@ -14,6 +14,7 @@ from pillarbox.directory.blocking import Threads
 from pillarbox.directory.hashed import HashChecker
 from pillarbox.directory.preparation import login_key
 from pillarbox.directory.servers import Servers
+from pillarbox.directory.sql.query import parameters
 from pillarbox.directory.sql.rows import Row, RowsUnusable, to_person
 from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.upstream import Narrate, Person, silent
@@ -40,6 +41,8 @@ class SqlBackend:
         self._database = _make_database(settings, self._threads)
         self._servers = Servers((self._database,), settings.timeout, directory=settings.name)
         self._checker = HashChecker(self._threads, settings, narrate)
+        self._local_alone = parameters(settings.query).isdisjoint(("login", "domain"))
+        """The query does not see the domain: with any, it is the same person, whose mails are counted by login."""
 
     @property
     def opaque(self) -> bool:
@@ -52,7 +55,7 @@ class SqlBackend:
         values = {"login": login, "local": local, "domain": domain.lower()}
         rows = await self._servers.ask(lambda database: database.ask(values))
         try:
-            person = to_person(rows, login)
+            person = to_person(rows, local if self._local_alone else login)
         except RowsUnusable as error:
             self._narrate(f"query at {self._database}: {error}")
             raise NotReached(f"{self._database}: {error}") from None

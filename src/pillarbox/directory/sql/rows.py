@@ -1,6 +1,6 @@
 """From the rows that the site's query gives to a person.
 
-Columns, in any order: ``password`` (must be there); ``login`` (else as typed, without case); ``addresses`` and
+Columns, in any order: ``password`` (must be there); ``login`` (else ``asked``, without case); ``addresses`` and
 ``domains`` (a list, or a text with commas or blanks between); ``disabled``, ``may_redirect`` (yes or no in any of the
 usual ways; what is neither means disabled in the one, and is a mistake in the other, which is a right);
 ``recipients_per_hour``. Another column is a mistake and told as one, since it is most often a misspelt
@@ -33,7 +33,8 @@ class RowsUnusable(ValueError):
 
 
 def to_person(rows: Sequence[Row], asked: str) -> Person | None:
-    """Whom these rows are; None: nobody, or several. ``asked``: the login. Raises RowsUnusable."""
+    """Whom these rows are; None: nobody, or several. ``asked``: what the query saw of the login. Raises
+    RowsUnusable."""
     if not rows:
         return None
     if len(rows) > ROWS_CEILING:
