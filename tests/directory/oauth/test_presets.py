@@ -118,7 +118,8 @@ async def test_google(web: WebServer) -> None:
         "scope": "https://www.googleapis.com/auth/userinfo.email openid", "exp": str(int(time.time()) + 3_599),
         "email": "Anna@example.org", "email_verified": "true", "access_type": "online",
     }  # fmt: skip
-    text = f'preset = "google"\nnames = ["*@example.org"]\naudience = ["{said["aud"]}"]\nintrospection_url = "{web.url}/tokeninfo"\n'
+    text = 'preset = "google"\nnames = ["*@example.org"]\n'
+    text += f'audience = ["{said["aud"]}"]\nintrospection_url = "{web.url}/tokeninfo"\n'
     with directory(text) as google:
         web.answers["/tokeninfo"] = json_answer(said)
         found = await ask(google, "ya29.a0-good")
