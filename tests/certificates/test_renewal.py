@@ -9,6 +9,7 @@ from pillarbox.certificates.renewal import (
     PAUSES,
     due_at,
     next_try,
+    rests_until,
 )
 from pillarbox.certificates.shelf import Kept
 
@@ -26,6 +27,11 @@ def test_renewed_when_a_third_is_left(lifetime: float, due: float) -> None:
 def test_the_authority_may_wish_it_earlier_and_not_later() -> None:
     assert due_at(QUARTER, 10 * DAY) == 10 * DAY
     assert due_at(QUARTER, 80 * DAY) == 60 * DAY
+
+
+def test_after_one_was_issued_none_is_ordered_for_a_day_or_a_tenth_of_its_life() -> None:
+    assert rests_until(QUARTER, 1000.0) == 1000.0 + DAY
+    assert rests_until(Kept(b"", 0.0, 600.0), 1000.0) == 1060.0
 
 
 def test_pauses_grow_to_half_a_day() -> None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from pillarbox.certificates import hook
 from pillarbox.certificates.challenge import Responder
-from pillarbox.certificates.renewal import due_at, next_try
+from pillarbox.certificates.renewal import due_at, next_try, rests_until
 from pillarbox.certificates.settings import AcmeSettings
 from pillarbox.certificates.shelf import Kept, Shelf, Trouble, Unusable, new_key
 from pillarbox.telemetry.counters import counter
@@ -123,12 +123,13 @@ class _Name:
     advice: str = ""
     suggested: float | None = None
     ask_at: float = 0.0
+    rests_until: float = 0.0
 
     def due(self) -> float:
         """When something is to be done for it."""
         if self.trouble.failures:
             return self.trouble.next_try
-        return due_at(self.kept, self.suggested) if self.kept is not None else 0.0
+        return max(self.rests_until, due_at(self.kept, self.suggested)) if self.kept is not None else 0.0
 
 
 class Keeper:
@@ -238,6 +239,7 @@ class Keeper:
         else:
             known.trouble, known.reason, known.advice = Trouble(), "", ""
             known.suggested, known.ask_at = None, self._now()
+            known.rests_until = rests_until(known.kept, self._now())
             await self._note(name, known.trouble)
             ISSUED.add(1, name)
             log.info("acme.issued", site=name, until=_moment(known.kept.not_after))

@@ -29,10 +29,19 @@ LEAST_NEAR_THE_END = 900.0
 """No shorter pause than this follows from a certificate's running out."""
 
 
+LONGEST_REST = 86_400.0
+
+
 def due_at(kept: Kept, suggested: float | None = None) -> float:
     """When to renew, seconds since the epoch. ``suggested``: what the authority wishes, if it says so."""
     third = kept.not_after - (kept.not_after - kept.not_before) / 3
     return third if suggested is None else min(third, suggested)
+
+
+def rests_until(kept: Kept, now: float) -> float:
+    """Before when no other is ordered after this one was issued, whatever a clock that is wrong, the authority's wish
+    or a chain that has ended already may say."""
+    return now + min(LONGEST_REST, (kept.not_after - kept.not_before) / 10)
 
 
 def next_try(failures: int, now: float, kept: Kept | None, *, limited: float | None = None) -> float:
