@@ -1,6 +1,6 @@
 """passwd: signing in by a file, and what becomes of that when the file changes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,8 @@ from tests.support.password_files import ANNA_HASH, PEOPLE, RIGHT, DirectoryPass
 from pillarbox.directory.base import Denied, Identity, Reason, Unavailable
 from pillarbox.directory.passwd import file as module
 from pillarbox.directory.passwd.backend import PasswdBackend
-from pillarbox.directory.passwd.file import LOOK_EVERY, PeopleFile
+from pillarbox.directory.passwd.entries import Entry
+from pillarbox.directory.passwd.file import FRESH, LOOK_EVERY, PeopleFile, read_people
 from pillarbox.directory.passwd.settings import PasswdSettings
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import Credentials
@@ -107,6 +108,37 @@ async def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(module, "read_people", read)
     assert looking.look()
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_broken_file_is_not_read_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    looking, reads = Looking(tmp_path), 0
+
+    def read(settings: PasswdSettings) -> tuple[Mapping[str, Entry], module.Mark]:
+        nonlocal reads
+        reads += 1
+        return read_people(settings)
+
+    def look() -> bool:
+        if known:
+            return looking.look()
+        with pytest.raises(Unavailable, match="the name of line 1 again"):
+            looking.look()
+        return True
+
+    if known:
+        replace(looking.path, PEOPLE)
+        assert looking.look()
+    monkeypatch.setattr(module, "read_people", read)
+    replace(looking.path, "anna:x\nanna:y\n")
+    looking.epoch = looking.path.stat().st_mtime + FRESH / 2
+    assert look() and look() and reads == 2, "somebody may still be writing it, within the same tick"
+    looking.epoch += 60
+    assert look() and look() and look() and reads == 3
+    replace(looking.path, f"dora:{ANNA_HASH}\n")
+    assert looking.look("dora") and reads == 4
 
 
 @pytest.mark.parametrize(

@@ -92,25 +92,31 @@ class PeopleFile:
         return len(self._people or ())
 
     def _look(self) -> None:
+        mark = None
         try:
-            if _mark(os.stat(self._settings.file)) == self._seen and not self._trouble:
+            mark = _mark(os.stat(self._settings.file))
+            if mark == self._seen:
                 return
             people, mark = read_people(self._settings)
             if not people and self._people:
                 raise FileBroken("nobody is in it any more")
         except FileBroken as broken:
-            self._fail(str(broken))
+            self._fail(str(broken), mark)
             return
         except OSError as error:
-            self._fail(error.strerror or type(error).__name__)
+            self._fail(error.strerror or type(error).__name__, None)
             return
         if people != self._people or self._trouble:
             log.info("directory.file_read", directory=self._settings.name, people=len(people))
-        fresh = self._now() - mark.modified / 1e9 < FRESH
-        self._people, self._trouble, self._seen = people, "", None if fresh else mark
+        self._people, self._trouble, self._seen = people, "", self._settled(mark)
 
-    def _fail(self, why: str) -> None:
-        """Says so once for each reason."""
+    def _settled(self, mark: Mark) -> Mark | None:
+        """The state, unless the next one may look the same."""
+        return None if self._now() - mark.modified / 1e9 < FRESH else mark
+
+    def _fail(self, why: str, mark: Mark | None) -> None:
+        """Says so once for each reason. ``mark``: the state that is broken, which is not read again: everybody who
+        signs in waits for the reading. None: it may be better without a change of the file."""
         if why != self._trouble:
             log.error(
                 "directory.file_unusable",
@@ -119,4 +125,4 @@ class PeopleFile:
                 reason=why,
                 kept=len(self._people or ()),
             )
-        self._trouble, self._seen = why, None
+        self._trouble, self._seen = why, None if mark is None else self._settled(mark)
