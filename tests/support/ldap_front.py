@@ -10,7 +10,7 @@ A bind as a name in ``codes`` is answered with that result code.
 
 With ``windows`` it answers as a domain controller does where slapd cannot: a refused bind gets the diagnostic text
 of Active Directory, with the number that ``numbers`` has for the name; a search by the rule that follows groups in
-groups is answered from ``groups``.
+groups is answered from ``groups``. A bind as a name in ``accounts``, which is no DN, is passed on as that DN.
 
 It reads just enough BER (X.690 8.1) for that.
 """
@@ -73,6 +73,7 @@ class Front:
     windows: bool = False
     numbers: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    accounts: dict[str, str] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     connections: int = 0
@@ -169,6 +170,12 @@ class Front:
         if operation.tag == BIND:
             names[number.value] = operation.parts[1].value.decode()
             word = f"bind {names[number.value]}"
+            dn = self.accounts.get(names[number.value].lower())
+            if dn is not None:
+                version, _, proof = operation.parts
+                name = make(0x04, dn.encode())
+                changed = make(BIND, make(version.tag, version.value), name, make(proof.tag, proof.value))
+                message = Part(message.tag, make(number.tag, number.value) + changed)
         elif operation.tag == SEARCH:
             word = f"search {operation.parts[0].value.decode()}"
         self.asked.append(word)

@@ -19,14 +19,21 @@ Make = Callable[..., LdapBackend]
 
 
 @pytest.fixture
-async def make(slapd: Slapd) -> AsyncIterator[Make]:
-    """A backend with this preset; Active Directory's has a relay before it that answers as a domain controller."""
+async def front(slapd: Slapd) -> AsyncIterator[Front]:
+    """A relay that answers as a domain controller."""
     front = await Front(
         slapd.port,
         windows=True,
         numbers={f"cn=data {number},ou=staff,{CORP}": number for number in NUMBERS},
         groups=slapd_tree.GROUPS_IN_GROUPS,
     ).start()
+    yield front
+    await front.stop()
+
+
+@pytest.fixture
+async def make(slapd: Slapd, front: Front) -> AsyncIterator[Make]:
+    """A backend with this preset; Active Directory's has the relay before it."""
     async with AsyncExitStack() as stack:
 
         def made(preset: str, **keys: Any) -> LdapBackend:
@@ -37,7 +44,6 @@ async def make(slapd: Slapd) -> AsyncIterator[Make]:
             return backend
 
         yield made
-    await front.stop()
 
 
 # ---- Active Directory
@@ -109,6 +115,47 @@ async def test_a_login_as_a_user_principal_name_binds_directly(make: Make) -> No
     answer = await backend.check(person, PASSWORD)
     assert isinstance(answer, Denied)
     assert answer.reason is Reason.OPAQUE
+
+
+ANNA = f"cn=Anna Smith,ou=staff,{CORP}"
+AS_PRINCIPAL: dict[str, Any] = {"bind_as": "{login}@corp.example", "bind_dn": None, "password_file": None}
+
+
+async def test_the_entry_that_is_found_is_the_one_that_the_password_is_of(make: Make, front: Front) -> None:
+    front.accounts["anna@corp.example"] = ANNA
+    backend = make("active-directory", base=ANNA, **AS_PRINCIPAL)  # as slapd lets her read only her own
+    person = await backend.find("anna")
+    assert person is not None
+    assert await backend.check(person, PASSWORD) == Identity(
+        "anna", frozenset({"anna@example.org", "a.smith@example.org"})
+    )
+    binds = [asked for asked in front.asked if asked.startswith("bind ") and asked != "bind "]
+    assert [bind.lower() for bind in binds] == ["bind anna@corp.example", f"bind {ANNA}".lower()]
+    refused = await backend.check(person, "wrong")
+    assert isinstance(refused, Denied)
+    assert refused.reason is Reason.OPAQUE
+
+
+@pytest.mark.parametrize("number", ["52e", "533", "775"])
+async def test_another_s_password_does_not_open_the_entry_of_that_name(make: Make, front: Front, number: str) -> None:
+    # whose explicit principal name that is may read all entries, and is not anna
+    front.accounts["anna@corp.example"] = slapd_tree.SERVICE[CORP]
+    front.numbers = {ANNA.lower(): number}
+    backend = make("active-directory", **AS_PRINCIPAL)
+    person = await backend.find("anna")
+    assert person is not None
+    answer = await backend.check(person, slapd_tree.SERVICE_PASSWORD)
+    assert isinstance(answer, Denied)
+    assert (answer.reason, answer.login) == (Reason.OPAQUE, "anna")
+    assert front.asked[-1].lower() == f"bind {ANNA}".lower()
+
+
+async def test_a_login_with_its_domain_in_front_is_nobody_s_in_a_name_that_is_no_dn(make: Make) -> None:
+    keys = AS_PRINCIPAL | {"bind_as": "{login}"}
+    for preset in ("active-directory", "openldap"):
+        assert await make(preset, **keys).find("TRUSTED\\anna") is None
+        assert await make(preset, **keys).find("anna") is not None
+    assert await make("openldap", **keys | {"bind_as": "uid={login},o=x"}).find("CORP\\anna") is not None
 
 
 # ---- Domino

@@ -76,8 +76,16 @@ class LdapBackend:
         """With a template."""
         return self._settings.bind_as is not None
 
+    @property
+    def _by_dn(self) -> bool:
+        """Whether the template names the entry itself."""
+        return "=" in (self._settings.bind_as or "")
+
     async def find(self, login: str) -> Person | None:
         if self.opaque:
+            if "\\" in login and not self._by_dn:  # of whichever domain: the search would leave that out
+                self._narrate("the login has a backslash, which such a bind_as does not allow: nobody here")
+                return None
             return Person(self._opaque_key(login), Identity(login, frozenset()))
         return await self._servers.ask(lambda member: member.run(lambda server: self._find(server, login)))
 
@@ -174,31 +182,37 @@ class LdapBackend:
 
     def _check(self, server: Server, person: Person, password: str) -> Identity | Denied:
         with server.binding() as link:
-            bound = link.bind(str(person.handle), password)
-            self._narrate(f"{server}: bind as {person.handle}: {_said(bound)}")
-            reason = reason_of(bound)
+            reason = self._bind(server, link, str(person.handle), password)
         return person.identity if reason is None else Denied(reason, person.identity.login)
 
+    def _bind(self, server: Server, link: Link, name: str, password: str) -> Reason | None:
+        bound = link.bind(name, password)
+        self._narrate(f"{server}: bind as {name}: {_said(bound)}")
+        return reason_of(bound)
+
     def _check_directly(self, server: Server, person: Person, password: str) -> Identity | Denied:
-        """By the template; what the entry says is read with the person's own rights."""
+        """By the template; what the entry says is read with the person's own rights. A server lets people in by more
+        names than the search knows, and by one of them as somebody else than the search finds (another domain's
+        account, an explicit principal name): so the password must be right for the entry that is found, too."""
         login = person.identity.login
         name = fill_name(self._settings.bind_as or "", login)
         with server.binding() as link:
-            bound = link.bind(name, password)
-            self._narrate(f"{server}: bind as {name}: {_said(bound)}")
-            reason = reason_of(bound)
+            reason = self._bind(server, link, name, password)
             if reason is not None:
                 return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
             entry = self._own_entry(server, link, name, login)
             if entry is None:
                 raise NotJudged(f"{name} may not read its own entry, so its addresses are not known", reached=True)
+            reason = None if self._by_dn else self._bind(server, link, entry.dn, password)
+            if reason is not None:
+                return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
             found = self._person(server, link, entry)
         if found.denied is not None:
             return Denied(Reason.OPAQUE, login, {"cause": found.denied.name.lower()})
         return found.identity
 
     def _own_entry(self, server: Server, link: Link, name: str, login: str) -> Entry | None:
-        if "=" not in (self._settings.bind_as or ""):
+        if not self._by_dn:
             return self._search(server, link, login)
         try:
             found = link.search(name, Scope.BASE, "(objectClass=*)", self._attributes)
