@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.support.databases import make_sqlite
-from tests.support.password_files import PEOPLE
+from tests.support.password_files import ANNA_HASH, PEOPLE
 from tests.support.password_files import replace as put
 
 from pillarbox.config import ConfigError, check_files, parse
@@ -111,6 +111,9 @@ def test_check_tells_weak_and_unknown_hashes_and_who_can_read_the_file(tmp_path:
     assert worst(told, "broken fast: 1 of SHA, 1 of Domino form 1") is Severity.WARNING
     assert worst(told, "everybody on this machine can read") is Severity.WARNING
     assert "hush" not in "".join(told) and "dUiT" not in "".join(told)
+    put(people, f"a:{ANNA_HASH}::::::allow_nets=192.0.2.1\nb:{ANNA_HASH}::::::noauthenticate\n")
+    assert worst(found(tmp_path, text), "1 of 2 people: allow_nets") is Severity.WARNING
+    assert worst(found(tmp_path, text), "1 of 2 people: noauthenticate") is Severity.WARNING
     put(people, "a:{SHA}x\na:{SHA}y\n")
     assert worst(found(tmp_path, text), "line 2: the name of line 1 again") is Severity.ERROR
     people.unlink()

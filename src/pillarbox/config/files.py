@@ -16,6 +16,7 @@ import shutil
 import socket
 import stat
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -218,6 +219,9 @@ def _password_files(settings: Settings, user: User) -> Iterator[Finding]:
         stored = (entry.hashed.stored for entry in people.values() if entry.denied is None)
         found = survey(stored, plain=directory.plain)
         yield Finding(Severity.OK, subject, f"{directory.file}: {len(people)} people")
+        for why, count in Counter(entry.cause for entry in people.values() if entry.cause).items():
+            advice = "they cannot sign in: here it would count from everywhere; give them an entry without it"
+            yield Finding(Severity.WARNING, subject, f"{count} of {len(people)} people: {why}", advice)
         for why, count in found.unusable.items():
             advice = "they get 454; give them another hash"
             yield Finding(Severity.ERROR, subject, f"{count} of {len(people)} people: {why}", advice)

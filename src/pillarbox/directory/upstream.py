@@ -78,12 +78,14 @@ class Person:
         identity: who it is once the password is right. A server that can only say no makes it of the login.
         denied: no password lets this person in: DISABLED, LOCKED or EXPIRED.
         handle: what the backend needs to check the password, such as a DN.
+        cause: why it is denied, for the log, where the reason alone does not say it.
     """
 
     key: str
     identity: Identity
     denied: Reason | None = None
     handle: Any = field(default=None, repr=False)
+    cause: str = ""
 
 
 class Backend(Protocol):
@@ -180,7 +182,7 @@ class Upstream:
         if person is None:
             return Denied(Reason.UNKNOWN)
         if person.denied is not None:
-            return Denied(person.denied, person.identity.login)
+            return _denied(person, person.denied)
         return self._mine(person).identity
 
     def close(self) -> None:
@@ -293,7 +295,7 @@ class Upstream:
                 await self._backend.check(self._someone, password)  # nobody's, and costs what somebody's costs
             if person is None or person.denied is None:
                 return Denied(Reason.UNKNOWN)
-            return Denied(person.denied, person.identity.login)
+            return _denied(person, person.denied)
         person = self._mine(person)
         if tries is None:
             answer = await self._backend.check(person, password)
@@ -329,3 +331,7 @@ class Upstream:
         lasts = None if answer.reason in (Reason.WRONG, Reason.OPAQUE) else self.settings.refresh
         self._wrong.add(entry, answer, now, lasts)
         return answer
+
+
+def _denied(person: Person, reason: Reason) -> Denied:
+    return Denied(reason, person.identity.login, {"cause": person.cause} if person.cause else {})

@@ -13,6 +13,7 @@ from pillarbox.directory.passwd.backend import PasswdBackend
 from pillarbox.directory.passwd.entries import Entry
 from pillarbox.directory.passwd.file import FRESH, LOOK_EVERY, PeopleFile, read_people
 from pillarbox.directory.passwd.settings import PasswdSettings
+from pillarbox.directory.tries import Tries
 from pillarbox.directory.upstream import Upstream
 from pillarbox.sasl.mechanism import Credentials
 
@@ -51,6 +52,21 @@ async def test_a_person_signs_in_by_the_password_in_the_file(directory: Upstream
 async def test_who_is_not_let_in(directory: Upstream, login: str, password: str, reason: Reason) -> None:
     answer = await directory.verify(said(login, password), known_place=False)
     assert isinstance(answer, Denied) and answer.reason is reason
+
+
+async def test_why_an_entry_with_a_limit_of_dovecots_is_refused_is_in_the_log(tmp_path: Path) -> None:
+    settings = PasswdSettings(name="files", file=tmp_path / "people")
+    replace(settings.file, f"anna:{ANNA_HASH}::::::allow_nets=192.0.2.0/24\n")
+    told: list[str] = []
+    directory = Upstream(PasswdBackend(settings, told.append), settings, Tries())
+    for answer in (
+        await directory.verify(said("anna", RIGHT), known_place=True),
+        await directory.find_person("anna"),
+    ):
+        assert isinstance(answer, Denied) and answer.reason is Reason.LOCKED
+        assert "allow_nets" in answer.details["cause"]
+    directory.close()
+    assert "locked: allow_nets" in "".join(told)
 
 
 async def test_a_stored_password_that_is_not_understood_is_nobodys_mistake(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_who_has_no_password_or_is_locked_is_not_let_in(stored: str, reason: Rea
     assert parse(f"anna:{stored}\n".encode())["anna"].denied is reason
 
 
+@pytest.mark.parametrize(
+    "word", ["allow_nets=192.0.2.0/24", "allow_real_nets=::1", "noauthenticate", "noauthenticate=y"]
+)
+def test_a_limit_that_is_dovecots_alone_lets_nobody_in(word: str) -> None:
+    [anna] = parse(f"anna:$6$x::::::mail=a@b.example {word}\n".encode()).values()
+    assert anna.denied is Reason.LOCKED and word.partition("=")[0] in anna.cause and "192.0.2" not in anna.cause
+    [anna] = parse(f"anna:$6$x::::::{word} nologin\n".encode()).values()
+    assert anna.denied is Reason.DISABLED and anna.cause == ""
+    assert parse(f"anna:$6$x::::::userdb_{word}\n".encode())["anna"].denied is None
+
+
 def test_a_secret_of_rfc_5803_has_colons_of_its_own() -> None:
     people = parse(b"anna:SCRAM-SHA-256$4096:c2FsdA==$AAAA:BBBB::::::mail=a@b.example\n")
     assert people["anna"].hashed.stored == "SCRAM-SHA-256$4096:c2FsdA==$AAAA:BBBB"

@@ -40,9 +40,13 @@ class PasswdBackend:
         if entry is None:
             self._narrate(f"{where}: nobody has this name")
             return None
-        said = "" if entry.denied is None else f", {entry.denied.name.lower()}"
+        said = (
+            ""
+            if entry.denied is None
+            else f", {entry.denied.name.lower()}" + (f": {entry.cause}" if entry.cause else "")
+        )
         self._narrate(f"{where}: line {entry.line}: {entry.identity.login}{said}")
-        return Person(f"{key}\0{entry.hashed.mark()}", entry.identity, entry.denied, entry.hashed)
+        return Person(f"{key}\0{entry.hashed.mark()}", entry.identity, entry.denied, entry.hashed, entry.cause)
 
     async def check(self, person: Person, password: str) -> Identity | Denied:
         """Raises NotReached."""

@@ -4,9 +4,10 @@
 
 Of the fields between the hash and the last one nothing is used. In the last one, words with spaces between:
 ``mail`` (addresses), ``domains`` (whole domains), ``disabled`` or ``nologin``, ``may_redirect``,
-``recipients_per_hour``; others are Dovecot's, and nothing here. Without ``mail``, a login that looks like an address
-is one; with a domain in the settings each other login has one there. A hash that begins with "!" or "*", or that is
-missing, lets nobody in.
+``recipients_per_hour``; others are Dovecot's, and nothing here. Only who has ``allow_nets``, ``allow_real_nets`` or
+``noauthenticate`` is not let in: these limit the password there, and here it would count from everywhere. Without
+``mail``, a login that looks like an address is one; with a domain in the settings each other login has one there. A
+hash that begins with "!" or "*", or that is missing, lets nobody in.
 
 One line that cannot be read makes the whole file unusable, as does a name that is there twice: half a file is
 nobody's wish. A file that does not end with a line break is one that somebody is still writing.
@@ -30,6 +31,7 @@ LINE_CEILING = 4_096
 """Octets."""
 ENTRIES_CEILING = 100_000
 _EXTRA = 6
+_LIMITS = ("allow_nets", "allow_real_nets", "noauthenticate")
 _YES = ("", "y", "yes", "1", "true")
 
 
@@ -39,12 +41,13 @@ class FileBroken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One person. ``denied``: no password lets this person in."""
+    """One person. ``denied``: no password lets this person in. ``cause``: why, where the line does not mean it so."""
 
     identity: Identity
     hashed: Hashed
     denied: Reason | None
     line: int
+    cause: str = ""
 
 
 def parse(octets: bytes, domain: str = "") -> Mapping[str, Entry]:
@@ -89,7 +92,10 @@ def _entry(line: str, number: int, domain: str) -> Entry:
         may_redirect=words.get("may_redirect", "no").lower() in _YES,
         recipients_per_hour=_quota(words.get("recipients_per_hour")),
     )
-    return Entry(identity, Hashed(fields[0]), _denied(fields[0], words), number)
+    denied, limit = _denied(fields[0], words), next((word for word in _LIMITS if word in words), None)
+    if denied is None and limit is not None:
+        return Entry(identity, Hashed(fields[0]), Reason.LOCKED, number, f"{limit} is Dovecot's, and not kept here")
+    return Entry(identity, Hashed(fields[0]), denied, number)
 
 
 def _words(extra: str) -> dict[str, str]:
