@@ -55,11 +55,14 @@ def test_every_key_reaches_its_room() -> None:
     assert passwd.wrong_tries is None, "nobody is locked out by a file"
     sqlite = made(f'kind = "sql"\nsqlite = "people.db"\nquery = "{QUERY}"\n{common}')
     assert sqlite == SqlSettings(name="corp", sqlite=HERE.parent / "people.db", query=QUERY, **values)
-    postgresql = made(
-        f'kind = "sql"\npostgresql = "host=db dbname=x"\npassword_file = "secret"\nquery = "{QUERY}"\n{common}'
-    )
+    dsn = "host=db dbname=x sslmode=verify-full"
+    postgresql = made(f'kind = "sql"\npostgresql = "{dsn}"\npassword_file = "secret"\nquery = "{QUERY}"\n{common}')
     assert postgresql == SqlSettings(
-        name="corp", postgresql="host=db dbname=x", password_file=HERE.parent / "secret", query=QUERY, **values
+        name="corp",
+        postgresql=dsn,
+        password_file=HERE.parent / "secret",
+        query=QUERY,
+        **values,
     )
 
 
@@ -81,6 +84,64 @@ def test_every_key_reaches_its_room() -> None:
 def test_a_broken_rule_is_refused_with_its_reason(text: str, why: str) -> None:
     told = refused(text)
     assert why in told and "hush" not in told
+
+
+EXPOSED = (
+    "host=db",
+    "host=db.example.org sslmode=require",
+    "host=db sslmode=verify-ca",
+    "host=db sslmode=",
+    "host=db sslmode=verify-full sslmode=prefer",
+    "host=db user=' sslmode=verify-full'",
+    "host=db user=\\\\' sslmode=prefer",
+    "host=localhost host = 'db'",
+    "host=localhost,db",
+    "host=/run/postgresql,192.0.2.1",
+    "hostaddr=192.0.2.1",
+    "host=localhost hostaddr=192.0.2.1",
+    "host=db hostaddr=127.0.0.1",
+    "host=localhost.example.org",
+    "service=shop",
+    "service=shop host=localhost",
+    "postgresql://db/shop",
+    "postgresql://u@db:5432/shop?sslmode=verify-ca",
+    "postgresql://127.0.0.1,db:1/shop",
+    "postgresql://[2001:db8::1]:5432/shop",
+    "postgresql:///shop?host=db",
+    "postgresql://localhost/shop?hostaddr=192.0.2.1",
+    "postgresql://localhost?user=a@db/shop",
+    "postgresql://db/shop?sslmode=verify-full&ssl=true",
+    "postgresql://u%40@db/sslmode=verify-full",
+    "postgres:///?service=shop",
+)
+SAFE = (
+    "host=db sslmode=verify-full",
+    "host = db,db2 sslmode = 'verify-full'",
+    "host=db hostaddr=192.0.2.1 sslmode=verify-full",
+    "service=shop sslmode=verify-full",
+    "dbname=shop user=pillarbox",
+    "host=/run/postgresql dbname=shop",
+    "host='/run/postgre sql,localhost'",
+    "host=localhost,127.0.0.1,::1 hostaddr=127.0.0.1,127.0.0.1,::1",
+    "postgresql://db/shop?sslmode=verify-full",
+    "postgresql://db/shop?sslrootcert=system&sslmode=verify%2Dfull",
+    "postgresql:///shop",
+    "postgresql:///shop?host=/run/postgresql",
+    "postgresql://%2Frun%2Fpostgresql/shop",
+    "postgresql://u@localhost:5432,[::1]:5433,127.0.0.1/shop",
+)
+
+
+@pytest.mark.parametrize("dsn", EXPOSED)
+def test_a_database_on_another_machine_shows_who_it_is(dsn: str) -> None:
+    told = refused(f'kind = "sql"\nquery = "{QUERY}"\npostgresql = "{dsn}"\n')
+    assert "postgresql: " in told and "expected sslmode=verify-full" in told and "example.org" not in told
+
+
+@pytest.mark.parametrize("dsn", SAFE)
+def test_a_database_on_this_machine_or_one_that_shows_who_it_is_is_taken(dsn: str) -> None:
+    settings = made(f'kind = "sql"\nquery = "{QUERY}"\npostgresql = "{dsn}"\n')
+    assert isinstance(settings, SqlSettings) and settings.postgresql == dsn
 
 
 def found(folder: Path, text: str) -> dict[str, Finding]:
@@ -127,5 +188,5 @@ def test_check_looks_at_what_a_database_needs(tmp_path: Path) -> None:
     assert not found(tmp_path, text)
     (tmp_path / "secret").write_text("hush\n")
     (tmp_path / "secret").chmod(0o644)
-    text = f'kind = "sql"\npostgresql = "host=db"\npassword_file = "secret"\nquery = "{QUERY}"\n'
+    text = f'kind = "sql"\npostgresql = "host=db sslmode=verify-full"\npassword_file = "secret"\nquery = "{QUERY}"\n'
     assert worst(found(tmp_path, text), "everybody on this machine can read") is Severity.WARNING

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pillarbox.config.directories.hashed import HashedTable, hashed
-from pillarbox.config.dsn import mistake_in
+from pillarbox.config.dsn import exposed_in, mistake_in
 from pillarbox.config.fields import Field, FilePath, Text
 from pillarbox.directory.sql import query as queries
 from pillarbox.directory.sql.settings import SqlSettings
@@ -25,7 +25,9 @@ class SqlTable(HashedTable):
     )
     sqlite: FilePath | None = Field(None, description="The file, of SQLite; it is only read.")
     postgresql: Text | None = Field(
-        None, description="The database, of PostgreSQL: a DSN as libpq takes it, without a password."
+        None,
+        description="The database, of PostgreSQL: a DSN as libpq takes it, without a password; on another machine "
+        "with sslmode=verify-full.",
     )
     password_file: FilePath | None = Field(
         None, description="A file with the password for postgresql. Default: passfile in the DSN, PGPASSFILE."
@@ -53,7 +55,7 @@ def check(table: SqlTable) -> Iterator[tuple[str, str]]:
         found = "neither" if table.sqlite is None else "both"
         yield "kind", f"found {found} of sqlite and postgresql; expected one of them: where the people are"
     if table.postgresql is not None:
-        mistake = mistake_in(table.postgresql)
+        mistake = mistake_in(table.postgresql) or exposed_in(table.postgresql)
         if mistake:
             yield "postgresql", mistake
     elif table.password_file is not None:
