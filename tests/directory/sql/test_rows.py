@@ -10,7 +10,7 @@ from pillarbox.directory.upstream import Person
 
 NO = (None, False, 0, "", "0", "f", "false", "FALSE", "n", "no", "off", " no ")
 YES = (True, 1, "1", "t", "true", "True", "y", "yes", "YES", "on")
-NEITHER = (2, -1, 0.5, "0.0", "-", "nein", "ja", b"0", b"1", "none", "x", "2", [], ["no"])
+NEITHER: tuple[Any, ...] = (2, -1, 0.5, "0.0", "-", "nein", "ja", b"0", b"1", "none", "x", "2", [], ["no"])
 
 
 def person(**columns: Any) -> Person:
