@@ -56,9 +56,13 @@ class Opened:
 
 
 async def _end(upstream: Upstream) -> None:
+    """Also of what was being made when it was closed, and of TLS that says goodbye: no loop that has ended can."""
     upstream.close()
-    for _ in range(3):  # transports that it closed
-        await asyncio.sleep(0)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=10)
+    for _ in range(10):
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
