@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from acme import client, messages
 
+from pillarbox.certificates import authority
 from pillarbox.certificates.authority import AcmeAuthority
 from pillarbox.certificates.challenge import Responder
 from pillarbox.certificates.keeper import AuthorityError
@@ -141,3 +143,25 @@ def test_nothing_is_published_for_an_order_that_never_was(server: Answering) -> 
     server.refuse(429, "rateLimited", "no")
     refused(server)
     assert responder._answers == {}
+
+
+class Nothing:
+    """A proof that nothing may be shown of."""
+
+    kind = "dns-01"
+
+    def show(self, place: str, value: str) -> None:
+        raise AssertionError(f"shown at {place}")
+
+    def hide(self, place: str, value: str) -> None:
+        raise AssertionError(f"hidden at {place}")
+
+
+def test_the_authority_does_not_choose_the_name_that_a_hook_is_called_with() -> None:
+    other = messages.Identifier(typ=messages.IDENTIFIER_FQDN, value="--help")
+    wanted = messages.AuthorizationResource(
+        uri="https://ca.example/1", body=messages.Authorization(identifier=other, challenges=[])
+    )
+    never_asked = client.ClientV2.__new__(client.ClientV2)
+    with pytest.raises(AuthorityError, match=r"instead of mail\.example\.org"):
+        authority._show(never_asked, "mail.example.org", wanted, Nothing())

@@ -100,7 +100,7 @@ class AcmeAuthority:
         try:
             for authorization in order.authorizations:
                 if authorization.body.status != messages.STATUS_VALID:
-                    shown.append(_show(acme, authorization, proof))
+                    shown.append(_show(acme, name, authorization, proof))
             order = acme.poll_authorizations(order, deadline)
         finally:
             for place, value in shown:
@@ -189,8 +189,14 @@ class AcmeAuthority:
         return AuthorityError(text, _ADVICE.get(code, _OTHERWISE), limited=limited)
 
 
-def _show(acme: client.ClientV2, authorization: messages.AuthorizationResource, proof: Proof) -> tuple[str, str]:
-    """Shows the proof of one authorization and tells the authority to look. Raises AuthorityError."""
+def _show(
+    acme: client.ClientV2, name: str, authorization: messages.AuthorizationResource, proof: Proof
+) -> tuple[str, str]:
+    """Shows the proof of one authorization, for the name that we asked for, and tells the authority to look. Raises
+    AuthorityError."""
+    asked = authorization.body.identifier.value
+    if asked.lower() != name.lower():
+        raise AuthorityError(f"the authority wants a proof for {asked!r} instead of {name}", "take another authority")
     for challenge in authorization.body.challenges:
         chall = challenge.chall
         if chall.typ != proof.kind:
@@ -199,7 +205,7 @@ def _show(acme: client.ClientV2, authorization: messages.AuthorizationResource, 
         if isinstance(chall, challenges.HTTP01):
             place, value = chall.path, chall.validation(key)
         elif isinstance(chall, challenges.DNS01):
-            place, value = chall.validation_domain_name(authorization.body.identifier.value), chall.validation(key)
+            place, value = chall.validation_domain_name(name), chall.validation(key)
         else:
             continue
         proof.show(place, value)
