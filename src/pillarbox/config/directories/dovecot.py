@@ -8,34 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pillarbox.config.directories.table import UpstreamTable, upstream
-from pillarbox.config.fields import Field, Text
+from pillarbox.config.directories.table import Domains, OpaqueTable, Servers, upstream
+from pillarbox.config.fields import Field
 from pillarbox.config.values import is_loopback, parse_endpoint
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.wire import Place
 
 
-class DovecotTable(UpstreamTable):
+class DovecotTable(OpaqueTable):
     """Dovecot's authentication service is asked over its own protocol."""
 
     kind: Literal["dovecot"] = Field("dovecot", description="dovecot: Dovecot's authentication service is asked.")
-    servers: list[Text] = Field(
-        min_length=1,
-        max_length=16,
+    servers: Servers = Field(
         description='Its authentication sockets, the preferred one first: a path such as "/run/dovecot/auth-client", '
         "or a loopback address with a port.",
     )
-    domains: list[Text] = Field(
-        min_length=1,
-        max_length=1_000,
+    domains: Domains = Field(
         description="Domains of these people's addresses. Whom Dovecot knows as anna or anna@example.org has "
         'anna@example.org; who is of another domain is nobody\'s. ["*"]: any, as Dovecot says.',
     )
-
-    @property
-    def opaque(self) -> bool:
-        """It says yes or no."""
-        return True
 
 
 def build(table: DovecotTable, base: Path) -> DovecotSettings:

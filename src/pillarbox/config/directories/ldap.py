@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pillarbox.config.directories.table import UpstreamTable, upstream
+from pillarbox.config.directories.table import Servers, UpstreamTable, upstream
 from pillarbox.config.fields import Field, FilePath, HostName, Table, Text
 from pillarbox.config.values import is_loopback
 from pillarbox.directory.ldap.settings import LdapGroup, LdapSettings, Names, Preset
@@ -70,9 +70,7 @@ class LdapTable(UpstreamTable):
     preset: Literal["openldap", "active-directory", "domino"] = Field(
         description="Whose habits the server has; fills filter, login_attribute, address_attributes, group_filter."
     )
-    servers: list[Text] = Field(
-        min_length=1,
-        max_length=16,
+    servers: Servers = Field(
         description='URIs, the preferred one first: "ldaps://ldap.example.org", "ldap://..." or "ldapi://...".',
     )
     starttls: bool = Field(

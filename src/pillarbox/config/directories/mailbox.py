@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pillarbox.config.directories.table import UpstreamTable, upstream
+from pillarbox.config.directories.table import Domains, OpaqueTable, Servers, upstream
 from pillarbox.config.fields import Field, FilePath, HostName, Text
 from pillarbox.config.values import is_loopback, parse_endpoint
 from pillarbox.directory.mailbox.settings import MailboxSettings, Protocol, Tls
@@ -23,7 +23,7 @@ _PORTS: dict[tuple[Protocol, bool], int] = {
 }
 
 
-class MailboxTable(UpstreamTable):
+class MailboxTable(OpaqueTable):
     """What both have."""
 
     tls: Tls = Field("tls", description='How the connection is encrypted; "none" is for loopback only.')
@@ -36,27 +36,18 @@ class MailboxTable(UpstreamTable):
         description='What the server is told as login: "{login}" as typed, "{local}" what stands before its @, '
         '"{domain}" what stands behind it (else the first of domains), such as "{local}@example.org".',
     )
-    domains: list[Text] = Field(
-        min_length=1,
-        max_length=1_000,
+    domains: Domains = Field(
         description="Domains of these people's addresses. Who signs in as anna or anna@example.org has "
         'anna@example.org; a login of another domain is nobody\'s. ["*"]: any, as typed; only where the server checks'
         " the domain of the login, too.",
     )
-
-    @property
-    def opaque(self) -> bool:
-        """It says yes or no."""
-        return True
 
 
 class ImapTable(MailboxTable):
     """The login is tried at an IMAP server."""
 
     kind: Literal["imap"] = Field("imap", description="imap: the login is tried at an IMAP server.")
-    servers: list[Text] = Field(
-        min_length=1,
-        max_length=16,
+    servers: Servers = Field(
         description='Host names or IP addresses, the preferred one first, with ":" and a port when it is not 993 '
         '(with tls = "tls") or 143.',
     )
@@ -66,9 +57,7 @@ class Pop3Table(MailboxTable):
     """The login is tried at a POP3 server."""
 
     kind: Literal["pop3"] = Field("pop3", description="pop3: the login is tried at a POP3 server.")
-    servers: list[Text] = Field(
-        min_length=1,
-        max_length=16,
+    servers: Servers = Field(
         description='Host names or IP addresses, the preferred one first, with ":" and a port when it is not 995 '
         '(with tls = "tls") or 110.',
     )

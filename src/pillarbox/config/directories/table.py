@@ -46,14 +46,21 @@ class DirectoryTable(Table):
         return 'a directory of kind = "oauth", or token_key in the local one, to check tokens with'
 
 
-class UpstreamTable(DirectoryTable):
-    """One with a server behind."""
+class RememberingTable(DirectoryTable):
+    """One whose answers are remembered for a while."""
 
     cache: Time = Field(_UPSTREAM.cache, description="How long a verified login is remembered (0: not).")
     wrong_cache: Time = Field(_UPSTREAM.wrong_cache, description="How long a wrong password is remembered (0: not).")
     refresh: Time = Field(
         _UPSTREAM.refresh, description="How old the addresses and rights of a remembered person may get."
     )
+    timeout: Time = Field(_UPSTREAM.timeout, description="How long the answer to one sign-in may take.")
+    connections: Count = Field(_UPSTREAM.connections, description="How many questions a worker asks at a time.")
+
+
+class UpstreamTable(RememberingTable):
+    """One with a server behind."""
+
     wrong_tries: Annotated[int, Field(ge=2)] = Field(
         WRONG_TRIES,
         description="How many wrong passwords of one person go to the server behind within wrong_window; from places "
@@ -61,34 +68,55 @@ class UpstreamTable(DirectoryTable):
         "cluster share it.",
     )
     wrong_window: Time = Field(_UPSTREAM.wrong_window, description="For how long a wrong password counts so.")
-    timeout: Time = Field(_UPSTREAM.timeout, description="How long the answer to one sign-in may take.")
-    connections: Count = Field(_UPSTREAM.connections, description="How many questions a worker asks at a time.")
 
 
-class UpstreamKeys(TypedDict):
-    """What ``upstream`` makes."""
+class OpaqueTable(UpstreamTable):
+    """One whose server only says yes or no."""
+
+    @property
+    def opaque(self) -> bool:
+        """It is."""
+        return True
+
+
+Servers = Annotated[list[Text], Field(min_length=1, max_length=16)]
+"""Those that are asked, the preferred one first."""
+Domains = Annotated[list[Text], Field(min_length=1, max_length=1_000)]
+"""What people's addresses may be of."""
+
+
+class RememberingKeys(TypedDict):
+    """What ``remembering`` makes."""
 
     name: str
     names: tuple[str, ...]
     cache: float
     wrong_cache: float
     refresh: float
-    wrong_tries: int | None
-    wrong_window: float
     timeout: float
     connections: int
 
 
-def upstream(table: UpstreamTable) -> UpstreamKeys:
-    """The keywords for a subclass of UpstreamSettings."""
+def remembering(table: RememberingTable) -> RememberingKeys:
+    """The keywords for a subclass of UpstreamSettings that counts no wrong tries."""
     return {
         "name": table.name,
         "names": tuple(table.names),
         "cache": table.cache,
         "wrong_cache": table.wrong_cache,
         "refresh": table.refresh,
-        "wrong_tries": table.wrong_tries,
-        "wrong_window": table.wrong_window,
         "timeout": table.timeout,
         "connections": table.connections,
     }
+
+
+class UpstreamKeys(RememberingKeys):
+    """What ``upstream`` makes."""
+
+    wrong_tries: int | None
+    wrong_window: float
+
+
+def upstream(table: UpstreamTable) -> UpstreamKeys:
+    """The keywords for a subclass of UpstreamSettings."""
+    return {**remembering(table), "wrong_tries": table.wrong_tries, "wrong_window": table.wrong_window}
