@@ -4,38 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.config.corp import HERE, mistakes, taken
 from tests.support.databases import make_sqlite
 from tests.support.password_files import ANNA_HASH, PEOPLE
 from tests.support.password_files import replace as put
 
-from pillarbox.config import ConfigError, check_files, parse
+from pillarbox.config import check_files
 from pillarbox.directory.passwd.settings import PasswdSettings
 from pillarbox.directory.settings import DirectorySettings
 from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.doctor.report import Finding, Severity
 
-HERE = Path("/etc/pillarbox/pillarbox.toml")
-SITE = """
-[[site]]
-name = "mail.example.org"
-submissions = ["127.0.0.1:5465"]
-certificate = "certificate.pem"
-key = "key.pem"
-directories = ["corp"]
-[[route]]
-host = "mx.example.org"
-"""
 QUERY = "SELECT hash AS password FROM people WHERE name = :login"
 
 
 def made(text: str) -> DirectorySettings:
-    return parse(f'[[directory]]\nname = "corp"\n{text}{SITE}', HERE).directories[0]
+    return taken(text).directories[0]
 
 
 def refused(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        made(text)
-    return "\n".join(f"{mistake.key}: {mistake.message}" for mistake in caught.value.mistakes)
+    return "\n".join(mistakes(text))
 
 
 def test_every_key_reaches_its_room() -> None:
@@ -145,7 +133,7 @@ def test_a_database_on_this_machine_or_one_that_shows_who_it_is_is_taken(dsn: st
 
 
 def found(folder: Path, text: str) -> dict[str, Finding]:
-    settings = parse(f'[[directory]]\nname = "corp"\n{text}{SITE}', folder / "pillarbox.toml")
+    settings = taken(text, at=folder / "pillarbox.toml")
     findings = check_files(settings, ports=False)
     return {str(each): each for each in findings if each.subject == "directory corp"}
 

@@ -5,25 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.config.corp import SITE, mistakes, taken
 from tests.support.certs import Authority
 
-from pillarbox.config import ConfigError, check_files, parse
+from pillarbox.config import ConfigError, check_files
 from pillarbox.directory.base import Unusable
 from pillarbox.directory.kinds import make_backend
 from pillarbox.directory.ldap.settings import LdapGroup, LdapSettings, Names, Preset
 from pillarbox.doctor.report import Finding, Severity
 
-HERE = Path("/etc/pillarbox/pillarbox.toml")
-SITE = """
-[[site]]
-name = "mail.example.org"
-submissions = ["127.0.0.1:5465"]
-certificate = "certificate.pem"
-key = "key.pem"
-directories = ["corp"]
-[[route]]
-host = "mx.example.org"
-"""
 KEYS: dict[str, Any] = {"preset": "openldap", "servers": ["ldaps://ldap.example.org"], "base": "dc=example,dc=org"}
 
 
@@ -33,20 +23,18 @@ def text(**keys: Any) -> str:
         for key, value in (KEYS | keys).items()
         if value is not None
     ]
-    return "\n".join(['[[directory]]\nname = "corp"\nkind = "ldap"', *lines]) + "\n"
+    return "\n".join(['kind = "ldap"', *lines]) + "\n"
 
 
 def made(group: str = "", **keys: Any) -> LdapSettings:
-    (found,) = parse(text(**keys) + group + SITE, HERE).directories
+    (found,) = taken(text(**keys) + group).directories
     assert isinstance(found, LdapSettings)
     return found
 
 
 def refused(group: str = "", **keys: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        made(group, **keys)
-    (mistake,) = caught.value.mistakes
-    return f"{mistake.key}: {mistake.message}"
+    (mistake,) = mistakes(text(**keys) + group)
+    return mistake
 
 
 def test_a_preset_fills_what_is_not_said() -> None:
@@ -122,7 +110,7 @@ def test_a_directory_that_binds_at_once_can_only_say_no_and_stands_last() -> Non
     assert made(bind_as=bind_as).bind_as == bind_as
     site = SITE.replace('["corp"]', '["corp", "local"]')
     with pytest.raises(ConfigError, match="directories"):
-        parse(text(bind_as=bind_as) + '[[directory]]\nname = "local"\n' + site, HERE)
+        taken(text(bind_as=bind_as) + '[[directory]]\nname = "local"\n', site)
 
 
 def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +125,7 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.Monk
 
 
 def findings(folder: Path, **keys: Any) -> list[Finding]:
-    settings = parse(text(**keys) + SITE, folder / "pillarbox.toml")
+    settings = taken(text(**keys), at=folder / "pillarbox.toml")
     return [finding for finding in check_files(settings) if finding.subject == "directory corp"]
 
 

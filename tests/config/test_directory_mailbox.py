@@ -4,37 +4,25 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.config.corp import SITE, mistakes, taken
 from tests.support.certs import Authority
 
-from pillarbox.config import ConfigError, check_files, parse
+from pillarbox.config import check_files
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.settings import DirectorySettings
 from pillarbox.directory.wire import Place
 from pillarbox.doctor.report import Finding, Severity
 
-HERE = Path("/etc/pillarbox/pillarbox.toml")
-SITE = """
-[[site]]
-name = "mail.example.org"
-submissions = ["127.0.0.1:5465"]
-certificate = "certificate.pem"
-key = "key.pem"
-directories = ["corp"]
-[[route]]
-host = "mx.example.org"
-"""
 DOMAINS = 'domains = ["example.org"]\n'
 
 
 def made(kind: str, text: str, site: str = SITE) -> DirectorySettings:
-    return parse(f'[[directory]]\nname = "corp"\nkind = "{kind}"\n{text}{site}', HERE).directories[0]
+    return taken(f'kind = "{kind}"\n{text}', site).directories[0]
 
 
 def refused(kind: str, text: str, site: str = SITE) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        made(kind, text, site)
-    return [f"{mistake.key}: {mistake.message}" for mistake in caught.value.mistakes]
+    return mistakes(f'kind = "{kind}"\n{text}', site)
 
 
 def test_a_server_and_a_domain_are_enough() -> None:
@@ -143,7 +131,7 @@ def test_one_that_can_only_say_no_stands_last_or_has_names(kind: str) -> None:
 
 
 def findings(kind: str, text: str) -> list[Finding]:
-    settings = parse(f'[[directory]]\nname = "corp"\nkind = "{kind}"\n{text}{SITE}', HERE)
+    settings = taken(f'kind = "{kind}"\n{text}')
     return [finding for finding in check_files(settings, ports=False) if finding.subject == "directory corp"]
 
 

@@ -3,29 +3,19 @@
 from pathlib import Path
 
 import pytest
+from tests.config import corp
 
-from pillarbox.config import ConfigError, Settings, parse
+from pillarbox.config import Settings
 from pillarbox.config.files import check_files
 from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
 
-HERE = Path("/etc/pillarbox/pillarbox.toml")
-SITE = """
-[[site]]
-name = "mail.example.org"
-submissions = ["127.0.0.1:5465"]
-certificate = "certificate.pem"
-key = "key.pem"
-directories = ["corp"]
-mechanisms = ["OAUTHBEARER", "XOAUTH2"]
-[[route]]
-host = "mx.example.org"
-"""
+SITE = corp.SITE.replace("[[route]]", 'mechanisms = ["OAUTHBEARER", "XOAUTH2"]\n[[route]]')
 KEYCLOAK = 'preset = "keycloak"\nissuer = "https://id.example.org/realms/staff"\naudience = ["pillarbox"]\n'
 ASKS = 'check_by = "introspection"\nclient_id = "p"\nclient_secret = "secret"\n'
 
 
 def taken(directory: str, more: str = "", site: str = SITE) -> Settings:
-    return parse(f'[[directory]]\nname = "corp"\nkind = "oauth"\n{directory}{more}{site}', HERE)
+    return corp.taken(f'kind = "oauth"\n{directory}{more}', site)
 
 
 def made(directory: str, more: str = "") -> OauthSettings:
@@ -35,9 +25,7 @@ def made(directory: str, more: str = "") -> OauthSettings:
 
 
 def refused(directory: str, more: str = "", site: str = SITE) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        taken(directory, more, site)
-    return [f"{mistake.key}: {mistake.message}" for mistake in caught.value.mistakes]
+    return corp.mistakes(f'kind = "oauth"\n{directory}{more}', site)
 
 
 def test_a_provider_of_no_preset_is_known_by_its_issuer() -> None:
