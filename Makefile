@@ -65,9 +65,11 @@ interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; install
 	tests/interop/install
 	tests/interop/run $(BIN)/python -m pytest tests/interop -m "not heavy" $(ARGS) $(MAYBE_EMPTY)
 
-interop-all: setup  ## interop with the heavy matrices; writes docs/reports/interop.md
+interop-all: setup  ## interop with the heavy matrices and every directory; writes docs/reports/{interop,directories}.md
 	tests/interop/install all
 	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
+	$(BIN)/python tools/report.py docs/reports/directories.md "Every directory, the real server behind it" --by-file \
+		$(wildcard tests/directory/*/) tests/contract/test_directory_kinds.py $(wildcard tests/scenarios/test_*_sign_in.py) $(ARGS)
 
 cluster-test: setup  ## a cell of PostgreSQL under Patroni with etcd, and what may happen to it; installs what it needs
 	tests/cluster/install >/dev/null
