@@ -59,7 +59,7 @@ test: setup  ## all tests but the scenarios and those that need other people's p
 	$(PYTEST) -n 2 --ignore=tests/scenarios --ignore=tests/interop --ignore=tests/cluster $(ARGS)
 
 scenarios: setup  ## the real daemon on real sockets, one behaviour per file
-	$(PYTEST) tests/scenarios -m "not chaos" $(ARGS) $(MAYBE_EMPTY)
+	$(PYTEST) -n 2 --dist loadscope tests/scenarios -m "not chaos" $(ARGS) $(MAYBE_EMPTY)
 
 interop: setup  ## with Postfix, swaks, msmtp, curl, s-nail, Nodemailer; installs them on Debian, runs in its own network
 	tests/interop/install

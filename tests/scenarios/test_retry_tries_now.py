@@ -39,6 +39,9 @@ async def test_a_retry_reaches_a_next_hop_that_is_suspended_and_what_was_not_tri
         await asyncio.to_thread(daemon.wait_for, "delivery.deferred", queue_id=second)
         channel = await connect(paths.control_socket(daemon.run_dir))
         verbs = Operations(channel)
+        async with asyncio.timeout(20):  # what is leased still is no retry's
+            while any([(await verbs.show_message(queue_id)).leased for queue_id in (first, second)]):  # noqa: ASYNC110  # the daemon tells nobody
+                await asyncio.sleep(0.02)
         shown = [(await verbs.show_message(queue_id)).recipients[0] for queue_id in (first, second)]
         assert [(each.attempts, each.last_attempt_at is not None) for each in shown] == [(1, True), (0, False)]
         assert hop.connections == 1
