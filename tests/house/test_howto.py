@@ -1,5 +1,6 @@
 """What people are told to type and write is real: commands, options, settings, modules; and each page is listed."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -34,7 +35,8 @@ def commands() -> list[str]:
     return sorted({found["words"] for found in COMMAND.finditer(text.replace("\\\n", " "))})
 
 
-def help_of(verbs: list[str]) -> str:
+@functools.cache
+def help_of(*verbs: str) -> str:
     """What --help says of a command."""
     done = subprocess.run(
         (sys.executable, "-m", "pillarbox", *verbs, "--help"), capture_output=True, text=True, timeout=60
@@ -62,7 +64,7 @@ def test_a_command_that_is_told_exists_with_its_options(words: str) -> None:
         if not re.fullmatch(r"[a-z][a-z-]*", word) or len(verbs) == _depth(verbs):
             break
         verbs.append(word)
-    text = help_of(verbs)
+    text = help_of(*verbs)
     options = re.findall(r"(?<!\S)(--[a-z-]+)", words)
     assert [option for option in options if not re.search(rf"{option}\b", text)] == []
 
