@@ -2,7 +2,8 @@
 
 import pytest
 
-from pillarbox.directory.ldap.domino import abbreviated, hierarchical_name, matches, search_filter
+from pillarbox.directory.domino_names import abbreviated, hierarchical_name
+from pillarbox.directory.ldap.domino import matches, search_filter
 from pillarbox.directory.ldap.entry import Entry
 from pillarbox.directory.ldap.settings import Names
 

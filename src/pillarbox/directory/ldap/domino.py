@@ -3,11 +3,7 @@
     search_filter("Jada Correr/ACME", Names.FEWER)       a few candidates
     matches("Jada Correr/ACME", entry, Names.FEWER)      whether the login means this one
 
-*Fewer name variations with higher security*: the hierarchical name (Jada Correr/Sales/ACME, with or without CN=, OU=,
-O=, also with commas), the common name with or without CN=, any further entry of User name, the Internet address. The
-short name only when User name lists it. *More name variations with lower security*: also first name, last name and
-short name. Without case; blanks that follow each other are one. Whether it means one person only is the caller's to
-see.
+Which names count says domino_names.py. Whether a login means one person only is the caller's to see.
 
 In Domino's LDAP schema the entries of User name are ``cn``, the short name is ``uid``, the Internet address ``mail``.
 
@@ -17,18 +13,14 @@ ERRORS
 MUST NOT IMPORT the LDAP library.
 """
 
-import re
-
+from pillarbox.directory.domino_names import Names, abbreviated, name_key, names_of
 from pillarbox.directory.ldap.entry import Entry
-from pillarbox.directory.ldap.settings import Names
-from pillarbox.directory.ldap.texts import escape, parse_name
-from pillarbox.directory.preparation import login_key
+from pillarbox.directory.ldap.texts import escape
 
 ATTRIBUTES = ("cn", "uid", "mail", "givenName", "sn")
 CANDIDATES = 64
 """How many entries are looked at; more make the name ambiguous."""
 
-_TYPE = re.compile(r"\s*(?:cn|ou|o|c)\s*=\s*", re.IGNORECASE)
 _FEWER, _MORE = ("cn", "mail"), ("givenName", "sn", "uid")
 
 
@@ -42,38 +34,16 @@ def search_filter(login: str, names: Names) -> str:
 
 def matches(login: str, entry: Entry, names: Names) -> bool:
     """Whether the login is one of the person's."""
-    wanted = _key(abbreviated(login))
-    counts = {_key(abbreviated(value)) for value in (hierarchical_name(entry.dn), *entry.values("cn"))}
-    counts |= {_key(value) for value in entry.values("mail")}
-    if names is Names.MORE:
-        counts |= {_key(value) for name in _MORE for value in entry.values(name)}
-    first = hierarchical_name(entry.dn).split("/")[0]
-    return bool(wanted) and wanted in counts | {_key(first)} - {""}
-
-
-def abbreviated(name: str) -> str:
-    """Without CN=, OU=, O=, C=, and with slashes: CN=Jada Correr,O=ACME is Jada Correr/ACME."""
-    parts = name.split("/")
-    if len(parts) == 1 and _TYPE.match(name) and "," in name:
-        parts = name.split(",")
-    return "/".join(_TYPE.sub("", part, count=1).strip() if _TYPE.match(part) else part for part in parts)
-
-
-def hierarchical_name(dn: str) -> str:
-    """A distinguished name as Domino writes it, abbreviated; "" for what is none."""
-    try:
-        return "/".join(value for _, value in parse_name(dn))
-    except ValueError:
-        return ""
+    counting = names_of(
+        entry.dn,
+        user_names=entry.values("cn"),
+        addresses=entry.values("mail"),
+        more=[value for name in _MORE for value in entry.values(name)],
+        names=names,
+    )
+    wanted = name_key(login)
+    return bool(wanted) and wanted in map(name_key, counting)
 
 
 def _common_name(login: str) -> str:
     return abbreviated(login).split("/")[0]
-
-
-def _key(name: str) -> str:
-    """What is compared. "" means nobody."""
-    try:
-        return " ".join(login_key(name).split())
-    except ValueError:
-        return ""

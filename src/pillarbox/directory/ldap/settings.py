@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from pillarbox.directory.domino_names import Names as Names
 from pillarbox.directory.settings import UpstreamSettings
 
 
@@ -13,13 +14,6 @@ class Preset(Enum):
     OPENLDAP = auto()
     ACTIVE_DIRECTORY = auto()
     DOMINO = auto()
-
-
-class Names(Enum):
-    """Which login names count at Domino: its "Internet authentication"."""
-
-    FEWER = auto()
-    MORE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

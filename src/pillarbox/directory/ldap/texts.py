@@ -17,9 +17,9 @@ MUST NOT IMPORT the LDAP library: config checks with it, where the extra is not 
 
 import re
 
+from pillarbox.directory.distinguished_name import parse_name as parse_name
+
 _PLACE = re.compile(r"\{([a-z]*)\}")
-_PAIR = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)*)\s*=\s*((?:[^,+\\]|\\.)*)([,+]?)", re.DOTALL)
-_ESCAPED = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", re.DOTALL)
 _PLAIN = frozenset(b"@._-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 
 
@@ -42,25 +42,3 @@ def fill_name(template: str, login: str) -> str:
     """What to bind as: escaped where the template is a distinguished name, as it is elsewhere (name@domain)."""
     value = escape(login) if "=" in template else login
     return _PLACE.sub(lambda _: value, template)
-
-
-def parse_name(name: str) -> list[tuple[str, str]]:
-    """The (type, value) pairs of a distinguished name, most particular first; types in lower case. Raises
-    ValueError."""
-    pairs: list[tuple[str, str]] = []
-    position, more = 0, bool(name.strip())
-    while more:
-        match = _PAIR.match(name, position)
-        if match is None:
-            raise ValueError(f"{name!r} is no distinguished name")
-        pairs.append((match[1].lower(), _ESCAPED.sub(_unescape, match[2].strip())))
-        position, more = match.end(), bool(match[3])
-    if position != len(name):
-        raise ValueError(f"{name!r} is no distinguished name")
-    return pairs
-
-
-def _unescape(match: re.Match[str]) -> str:
-    if match[1]:
-        return bytes.fromhex(match[1].replace("\\", "")).decode("utf-8", "replace")
-    return match[2]
