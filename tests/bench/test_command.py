@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.daemon import free_ports, start_daemon
+from tests.support.daemon import start_daemon
+from tests.support.ports import steady_ports
 
 PROGRAM = (sys.executable, "-P", "-m", "pillarbox", "bench")
 
@@ -83,7 +84,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 def test_the_sink_counts_until_it_is_interrupted() -> None:
-    port = free_ports(1)[0]
+    port = steady_ports(1)[0]
     sink = subprocess.Popen(
         (*PROGRAM, "--sink", f"127.0.0.1:{port}", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

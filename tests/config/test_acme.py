@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 
 from pillarbox.certificates.settings import LETS_ENCRYPT, AcmeSettings
 from pillarbox.config import ConfigError, Settings, check_files, parse
@@ -191,6 +191,6 @@ def test_a_hook_and_a_ca_that_are_not_there_are_said(tmp_path: Path) -> None:
 
 
 def test_the_responder_s_port_is_tried(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     found = looked_at(tmp_path, f'listen = ["127.0.0.1:{port}"]\n', ports=True)
     assert (Severity.OK, f"port 127.0.0.1:{port}") in [(one.severity, one.subject) for one in found]

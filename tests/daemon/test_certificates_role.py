@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 
 from pillarbox.config import Settings, parse
 from pillarbox.daemon import certificates_role, entry, notify, paths
@@ -47,7 +47,7 @@ def bound() -> Iterator[list[Sockets]]:
 
 
 def test_the_tree_binds_the_responders_port_beside_the_sites(tmp_path: Path, bound: list[Sockets]) -> None:
-    port, responder = free_ports(2)
+    port, responder = steady_ports(2)
     workers, own = entry._sockets(settings_for(tmp_path, port, responder))
     bound += [*workers, own]
     assert [list(each) for each in workers] == [[Address("127.0.0.1", port)]] * 2
@@ -61,7 +61,7 @@ def test_with_a_hook_or_without_a_site_that_wants_one_there_is_none(tmp_path: Pa
 
 
 def test_a_port_that_is_taken_ends_the_start_and_lets_the_others_go(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         responder = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{responder}"):
@@ -100,7 +100,7 @@ async def test_without_a_site_or_the_library_it_says_why_it_cannot_start(
 
 
 async def test_a_reload_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
-    (responder,) = free_ports(1)
+    (responder,) = steady_ports(1)
     role = CertificatesRole(settings_for(tmp_path, 5587, responder), 0)
     await role.start()
     try:

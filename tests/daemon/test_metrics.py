@@ -4,7 +4,7 @@ import socket
 import urllib.request
 
 import pytest
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 
 from pillarbox.daemon.metrics import Endpoint, Totals
 from pillarbox.telemetry.counters import Row
@@ -73,7 +73,7 @@ def test_sums_do_not_change_what_was_put() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_endpoint_shows_them_in_prometheus_s_format(host: str) -> None:
     endpoint = Endpoint(lambda: [counter(3), gauge(2), histogram(1, 2, 1, 6.0)])
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     endpoint.start(host, port)
     assert endpoint.port == port
     where = f"[{host}]" if ":" in host else host

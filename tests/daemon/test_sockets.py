@@ -5,14 +5,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 
 from pillarbox.daemon import notify, sockets
 from pillarbox.submission.settings import Address
 
 
 def test_each_worker_has_a_socket_of_its_own_for_each_address() -> None:
-    addresses = [Address("127.0.0.1", port) for port in free_ports(2)] + [Address("::1", free_ports(1)[0])]
+    addresses = [Address("127.0.0.1", port) for port in steady_ports(2)] + [Address("::1", steady_ports(1)[0])]
     bound = sockets.bind(addresses, 3)
     assert [list(own) for own in bound] == [addresses] * 3
     assert len({own[address].fileno() for own in bound for address in addresses}) == 9
@@ -22,14 +22,14 @@ def test_each_worker_has_a_socket_of_its_own_for_each_address() -> None:
 
 def test_an_address_in_use_is_named_and_the_others_are_closed_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        free, used = Address("127.0.0.1", free_ports(1)[0]), Address("127.0.0.1", taken.getsockname()[1])
+        free, used = Address("127.0.0.1", steady_ports(1)[0]), Address("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(OSError, match=f"cannot listen on {used}: Address already in use"):
             sockets.bind([free, used], 1)
         sockets.close(sockets.bind([free], 1))
 
 
 def test_one_worker_alone_does_not_share_its_port_with_another_program() -> None:
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     bound = sockets.bind([Address("127.0.0.1", port)], 1)
     with pytest.raises(OSError, match="in use"):
         sockets.bind([Address("127.0.0.1", port)], 2)
@@ -37,7 +37,7 @@ def test_one_worker_alone_does_not_share_its_port_with_another_program() -> None
 
 
 def test_inherited_sockets_are_found_by_address_and_not_inherited_further() -> None:
-    addresses = [Address("127.0.0.1", free_ports(1)[0]), Address("::1", free_ports(1)[0])]
+    addresses = [Address("127.0.0.1", steady_ports(1)[0]), Address("::1", steady_ports(1)[0])]
     (own,) = sockets.bind(addresses, 1)
     copies = {address: socket.socket(fileno=os.dup(own[address].fileno())) for address in addresses}
     environment = {sockets.VARIABLE: sockets.describe(copies)}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.daemon.supervised import Supervised
-from tests.support.daemon import free_ports
+from tests.support.ports import steady_ports
 
 from pillarbox.control.channel import RemoteError
 
@@ -19,7 +19,7 @@ from pillarbox.control.channel import RemoteError
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
     run = Path(tempfile.mkdtemp(prefix="pb-"))
-    supervised = Supervised(tmp_path, run, *free_ports(2))
+    supervised = Supervised(tmp_path, run, *steady_ports(2))
     yield supervised
     supervised.kill()
     shutil.rmtree(run)
@@ -150,7 +150,7 @@ async def test_a_bad_configuration_is_refused_whole_and_the_old_one_stays(superv
 async def test_changes_that_need_a_restart_are_named(supervised: Supervised) -> None:
     supervised.start()
     await supervised.until("server.ready")
-    (other,) = free_ports(1)
+    (other,) = steady_ports(1)
     supervised.configure(
         **{
             "submission_workers = 2": "submission_workers = 1",

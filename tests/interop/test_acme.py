@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from tests.support.certs import Authority
 from tests.support.clients import require
-from tests.support.daemon import free_ports
 from tests.support.nameserver import NameServer
 from tests.support.pebble import Pebble, running_pebble
+from tests.support.ports import steady_ports
 
 from pillarbox.certificates.authority import AcmeAuthority
 from pillarbox.certificates.challenge import Responder
@@ -32,7 +32,7 @@ def pebble(tmp_path: Path, authority: Authority, nameserver: NameServer) -> Iter
     """An authority for which NAME is at 127.0.0.1."""
     require("pebble")
     nameserver.add(NAME, "A", "127.0.0.1")
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     with running_pebble(tmp_path, authority, nameserver, port) as running:
         yield running
 
@@ -178,7 +178,7 @@ async def test_an_authority_that_gives_out_accounts_issues_to_those_alone(
 ) -> None:
     require("pebble")
     nameserver.add(NAME, "A", "127.0.0.1")
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     with running_pebble(tmp_path, authority, nameserver, port, external=EXTERNAL) as pebble:
         bare = await _until_tried(Keeper(_settings(tmp_path, pebble), AcmeAuthority, Responder()))
         assert "externalAccountRequired" in str(bare["reason"])

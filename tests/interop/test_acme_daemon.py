@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from tests.support.certs import Authority
 from tests.support.clients import require
-from tests.support.daemon import SITE, RunningDaemon, free_ports, start_daemon
+from tests.support.daemon import SITE, RunningDaemon, start_daemon
 from tests.support.nameserver import NameServer
 from tests.support.pebble import Pebble, running_pebble
+from tests.support.ports import steady_ports
 from tests.support.talk import Talk
 
 pytestmark = pytest.mark.interop
@@ -32,7 +33,7 @@ def make_pebble(tmp_path: Path, authority: Authority, nameserver: NameServer) ->
     """An authority for which NAME is at 127.0.0.1."""
     require("pebble")
     nameserver.add(NAME, "A", "127.0.0.1")
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     contexts = []
 
     def make(validity: int | None = None) -> Pebble:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.support.certs import Authority
 from tests.support.clients import CLIENTS, Mail, Security, Target, require
-from tests.support.daemon import RunningDaemon, free_ports, start_daemon
+from tests.support.daemon import RunningDaemon, start_daemon
+from tests.support.ports import steady_ports
 
 pytestmark = pytest.mark.interop
 
@@ -53,7 +54,7 @@ def server(
 @pytest.fixture(params=["send-proxy", "send-proxy-v2"])
 def balancer(server: RunningDaemon, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, int]]:
     """A running HAProxy; its ports by the listener's name."""
-    submission, submissions = free_ports(2)
+    submission, submissions = steady_ports(2)
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(
         CONFIGURATION.format(

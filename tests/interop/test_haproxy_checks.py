@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.support.certs import Authority
 from tests.support.clients import require
-from tests.support.daemon import RunningDaemon, free_ports, start_daemon
+from tests.support.daemon import RunningDaemon, start_daemon
+from tests.support.ports import steady_ports
 
 pytestmark = pytest.mark.interop
 
@@ -33,7 +34,7 @@ def _with_a_legacy_site(
 ) -> tuple[RunningDaemon, int]:
     """A daemon with a site for 127.0.0.7 alone, behind a load balancer at 127.0.0.1; and that site's port."""
     daemon = start_daemon(tmp_path, authority, at_end=request.addfinalizer, start=False)
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     issued = authority.issue("print.example.org", "localhost")
     lines = (
         "",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.certs import Authority
-from tests.support.daemon import RunningDaemon, free_ports, start_daemon
+from tests.support.daemon import RunningDaemon, start_daemon
+from tests.support.ports import steady_ports
 from tests.support.talk import Talk
 
 pytestmark = pytest.mark.scenario
@@ -44,7 +45,7 @@ def office(tmp_path: Path, authority: Authority, request: pytest.FixtureRequest)
     daemon = start_daemon(
         tmp_path, authority, at_end=request.addfinalizer, site=('failed_sign_in_time = "20ms"',), start=False
     )
-    (port,) = free_ports(1)
+    (port,) = steady_ports(1)
     issued = authority.issue("print.example.org", "localhost", "127.0.0.1")
     lines = (
         "",

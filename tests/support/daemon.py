@@ -19,7 +19,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.certs import Authority, Issued
+from tests.support.ports import steady_ports
 
 from pillarbox.control.channel import connect
 
@@ -39,15 +39,6 @@ SITE = "mail.example.org"
 
 START_TIME = 30.0
 """Seconds until the daemon must be ready, on a busy machine."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that were free a moment ago."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listening.getsockname()[1] for listening in held]
-    for listening in held:
-        listening.close()
-    return ports
 
 
 @dataclass
@@ -180,7 +171,7 @@ def start_daemon(
         start: False: only write the files.
     """
     run_dir = Path(tempfile.mkdtemp(prefix=f"pb-{secrets.token_hex(3)}-"))
-    submission, submissions, metrics = free_ports(3)
+    submission, submissions, metrics = steady_ports(3)
     issued = authority.issue(SITE, "localhost", "127.0.0.1")
     daemon = RunningDaemon(
         directory=directory,

@@ -21,8 +21,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.support.certs import Authority, Issued
-from tests.support.daemon import free_ports
 from tests.support.nameserver import NameServer
+from tests.support.ports import steady_ports
 
 _PATIENCE = 20.0
 
@@ -127,7 +127,7 @@ def running_pebble(
 ) -> Iterator[Pebble]:
     """Pebble in ``folder`` for the time of the block. ``validity``: lifetime of what it issues, seconds;
     ``external``: the accounts that it gave out, to which alone it issues, with their keys."""
-    port, management = free_ports(2)
+    port, management = steady_ports(2)
     pebble = Pebble(
         folder,
         authority.issue("localhost", "127.0.0.1"),
