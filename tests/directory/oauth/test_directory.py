@@ -197,6 +197,26 @@ async def test_what_is_no_answer_lets_nobody_in_and_refuses_nobody(said: bytes, 
     assert isinstance(await ask(directory, "t"), Identity)
 
 
+async def test_a_token_that_the_provider_cannot_look_up_is_refused(make: Make, web: WebServer) -> None:
+    directory = make(check_by=CheckBy.INTROSPECTION)
+    web.answers["/introspect"] = json_answer({"error": "unsupported_token_type"}, status="400 Bad Request")
+    assert why(await ask(directory, "t")) == "not active"
+
+
+@pytest.mark.parametrize("said", [json_answer({"error": "x"}, status="400 Oops"), answer(b"?", status="400 Oops")])
+async def test_questions_that_the_provider_finds_wrong_keep_nobody_else_from_it(
+    said: bytes, make: Make, web: WebServer
+) -> None:
+    directory = make(check_by=CheckBy.INTROSPECTION)
+    web.answers["/introspect"] = said
+    for number in range(10):
+        with pytest.raises(Unavailable, match="status 400"):
+            await ask(directory, f"strange {number}")
+    assert web.count("/introspect") == 10
+    says(web)
+    assert isinstance(await ask(directory, "t"), Identity)
+
+
 async def test_a_new_secret_in_the_file_is_taken_when_the_old_one_is_refused(
     make: Make, web: WebServer, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from pillarbox.directory.base import Unusable
 from pillarbox.directory.document import read_object
 from pillarbox.directory.oauth.http import Http, basic
 from pillarbox.directory.oauth.settings import CheckBy, OauthSettings, is_asked, is_plain
-from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.servers import NotJudged, ServerFailed, Servers
 from pillarbox.directory.token import PublicKey, read_jwk
 from pillarbox.directory.upstream import Narrate, silent
 
@@ -131,6 +131,10 @@ class Provider:
             status, octets = await self._post(url, token)
         if status in (401, 403):
             raise ServerFailed(f"{url}: status {status}: it refuses client_id and client_secret")
+        if status == 400:  # about this token, not about the provider: strangers' ones must not make it look broken
+            if _error(octets) == "unsupported_token_type":  # one of its own that it cannot look up, such as a JWT
+                return None
+            raise NotJudged(f"{url}: status {status}")
         if status != 200:
             raise ServerFailed(f"{url}: status {status}")
         claims = _read(url, octets)
@@ -172,6 +176,14 @@ def _read(url: str, octets: bytes) -> dict[str, Any]:
         return read_object(octets)
     except ValueError as error:
         raise ServerFailed(f"{url}: {error}") from None
+
+
+def _error(octets: bytes) -> object:
+    """The word for it in an answer of RFC 6749 5.2; None: there is none."""
+    try:
+        return read_object(octets).get("error")
+    except ValueError:
+        return None
 
 
 def _authorization(settings: OauthSettings) -> str:
