@@ -134,6 +134,7 @@ class Load:
         self.response = base64.b64encode(f"\0{LOGIN}\0{password}".encode()).decode()
         self._gap = clients / rate
         self._clients = clients
+        self._numbers = itertools.count()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._collecting: asyncio.Task[None] | None = None
@@ -153,7 +154,10 @@ class Load:
         await self.hop.stop()
 
     def begin(self) -> None:
-        """Lets the clients send."""
+        """Lets the clients send, also again after ``stop``."""
+        if not all(task.done() for task in self._tasks):
+            return
+        self._stopping.clear()
         self._tasks = [asyncio.create_task(self._client(number)) for number in range(self._clients)]
 
     async def stop(self, patience: float = 30.0) -> None:
@@ -174,8 +178,8 @@ class Load:
         chance = random.Random(number)
         session: Session | None = None
         place = number
-        for count in itertools.count():
-            mark = f"{number}-{count}"
+        while True:
+            mark = f"{number}-{next(self._numbers)}"
             path = NOBODY if chance.random() < 0.05 else "bob@elsewhere.example"
             octets = content(mark, 300_000 if chance.random() < 0.02 else 4_000)
             await asyncio.sleep(chance.uniform(0.5, 1.5) * self._gap)

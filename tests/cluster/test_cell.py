@@ -1,40 +1,26 @@
 """A cell of three nodes loses nothing that it confirmed, whatever happens to one of them, and goes on by itself.
 
-The same cell for all tests; each leaves three nodes in the quorum. The ledgers that are printed are what was seen
-(pytest -s); their times decide nothing.
+The ledgers that are printed are what was seen (pytest -s); their times decide nothing.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import LiteralString
 
 import psycopg
 import pytest
-from tests.support.cell import Cell, running_cell
+from tests.support.cell import Cell
 from tests.support.cell_node import Node, wait_until
-from tests.support.certs import Authority
 from tests.support.writers import Ledger, Writers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 
-@pytest.fixture(scope="module")
-def long_running_cell(authority: Authority) -> Iterator[Cell]:
-    with running_cell(authority, links=True) as cell:
-        cell.create_database("mail", owner="submitter")
-        yield cell
-
-
-@pytest.fixture
-def cell(long_running_cell: Cell) -> Iterator[Cell]:
-    long_running_cell.wait_for_members(3)
-    yield long_running_cell
-    for node in long_running_cell.nodes:
-        node.thaw()
-        long_running_cell.mend(node)
-        node.start()
-    long_running_cell.wait_for_members(3)
+@pytest.fixture(scope="module", autouse=True)
+def database(long_running_cell: Cell) -> None:
+    """The one that is written to."""
+    long_running_cell.create_database("mail", owner="submitter")
 
 
 def nothing_lost(writers: Writers, what: str) -> Ledger:

@@ -14,12 +14,12 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from tests.cluster.machine import BLOCK, Machine
-from tests.cluster.stage import DATABASE, Stage, staged
+from tests.cluster.stage import DATABASE, Stage
 from tests.cluster.strangers import NOT_LET_IN, guess, standing, stranger, used
 from tests.support.cell_node import wait_until
 from tests.support.talk import Talk
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 BOB = "bob@example.org"
 LIMIT = 40
@@ -143,8 +143,9 @@ def remembers(machine: Machine, blocked: str, failures: dict[str, int]) -> bool:
         return False
 
 
-async def test_a_block_holds_and_failures_and_quotas_are_counted_once_whatever_happens_to_the_primary() -> None:
-    async with staged(rate=10, clients=4, say=print) as stage:
-        await asyncio.to_thread(looked_at, stage)
-        balance = await stage.settle()
+async def test_a_block_holds_and_failures_and_quotas_are_counted_once_whatever_happens_to_the_primary(
+    stage: Stage,
+) -> None:
+    await asyncio.to_thread(looked_at, stage)
+    balance = await stage.settle()
     assert balance.lost == 0

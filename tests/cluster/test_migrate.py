@@ -7,7 +7,6 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,7 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.cli.conftest import PROGRAM
 from tests.cli.test_spool_migrate import arrived, committed, deliver
-from tests.support.cell import Cell, running_cell
+from tests.support.cell import Cell
 from tests.support.cell_node import wait_until
 from tests.support.certs import Authority
 
@@ -27,21 +26,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 MESSAGES, MOVED = 1_500, 300
 """How many there are, and how many have arrived when the primary is killed."""
 REPEAT = "what was done is done; repeat the command: nothing is doubled"
-
-
-@pytest.fixture(scope="module")
-def cell(authority: Authority) -> Iterator[Cell]:
-    with running_cell(authority) as cell:
-        yield cell
-
-
-@pytest.fixture
-def whole(cell: Cell) -> Cell:
-    """With all its nodes."""
-    for node in cell.nodes:
-        node.start()
-    cell.wait_for_members(3)
-    return cell
 
 
 def database(cell: Cell, name: str) -> str:
@@ -130,16 +114,16 @@ def delivered_everywhere(*places: tuple[Path | None, str]) -> Counter[str]:
 
 
 def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
-    whole: Cell, tmp_path: Path, authority: Authority
+    cell: Cell, tmp_path: Path, authority: Authority
 ) -> None:
-    there = database(whole, "fromfiles")
+    there = database(cell, "fromfiles")
     directory = tmp_path / "site" / "data" / "spool"
     site = configuration(tmp_path / "site", authority, "[spool]\nmin_free = 0\n")
     cluster = configuration(tmp_path / "cluster", authority, of_cells(tmp_path, a=there))
     directory.parent.mkdir()
     sent = committed(directory, "", MESSAGES)
     command: list[str | Path] = [PROGRAM, "spool", "migrate", "--to", cluster, "-c", site]
-    interrupted(whole, command, there)
+    interrupted(cell, command, there)
     delivered: Counter[str] = Counter()
     deliver(directory, "", 100, delivered)  # both are started before it is repeated
     deliver(None, there, 100, delivered)
@@ -149,12 +133,12 @@ def test_from_the_embedded_spool_to_a_cell_whose_primary_dies(
     assert delivered == Counter(dict.fromkeys(sent, 1))
 
 
-def test_from_cell_to_cell_while_the_primary_of_both_dies(whole: Cell, tmp_path: Path, authority: Authority) -> None:
-    source, there = database(whole, "source"), database(whole, "destination")
+def test_from_cell_to_cell_while_the_primary_of_both_dies(cell: Cell, tmp_path: Path, authority: Authority) -> None:
+    source, there = database(cell, "source"), database(cell, "destination")
     cluster = configuration(tmp_path / "cluster", authority, of_cells(tmp_path, a=source, b=there))
     sent = committed(None, source, MESSAGES)
     cells = ["--from-cell", "a", "--to-cell", "b"]
-    interrupted(whole, [PROGRAM, "spool", "migrate", *cells, "-c", cluster], there)
+    interrupted(cell, [PROGRAM, "spool", "migrate", *cells, "-c", cluster], there)
     delivered: Counter[str] = Counter()
     deliver(None, source, 100, delivered)
     deliver(None, there, 100, delivered)

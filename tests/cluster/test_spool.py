@@ -7,7 +7,7 @@ test_cell.py. What is printed (pytest -s) is what was seen: its times decide not
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from tests.cluster.test_cell import (
@@ -20,8 +20,7 @@ from tests.cluster.test_cell import (
     the_primary_is_alone_with_its_clients,
 )
 from tests.spool.messages import envelope
-from tests.support.cell import Cell, running_cell
-from tests.support.certs import Authority
+from tests.support.cell import Cell
 
 from pillarbox.spool.base import Delivered, Lease, Settlement, SpoolError
 from pillarbox.spool.cluster.spool import ClusterSpool, make_tables, open_cluster
@@ -33,21 +32,11 @@ SIZE = 2_000
 
 
 @pytest.fixture(scope="module")
-def long_running_cell(authority: Authority) -> Iterator[Cell]:
-    with running_cell(authority, links=True) as cell:
-        asyncio.run(make_tables(ClusterSettings(cell.create_database("mail", owner="pillarbox"))))
-        yield cell
-
-
-@pytest.fixture
-def cell(long_running_cell: Cell) -> Iterator[Cell]:
-    long_running_cell.wait_for_members(3)
-    yield long_running_cell
-    for node in long_running_cell.nodes:
-        node.thaw()
-        long_running_cell.mend(node)
-        node.start()
-    long_running_cell.wait_for_members(3)
+def dsn(long_running_cell: Cell) -> str:
+    """Of a database with the spool's tables."""
+    dsn = long_running_cell.create_database("spool", owner="pillarbox")
+    asyncio.run(make_tables(ClusterSettings(dsn)))
+    return dsn
 
 
 class Traffic:
@@ -134,8 +123,7 @@ class Traffic:
         ),
     ],
 )
-async def test_what_was_accepted_is_delivered_when(cell: Cell, mishap: Callable[[Cell], None]) -> None:
-    dsn = cell.dsn("pillarbox", "mail")
+async def test_what_was_accepted_is_delivered_when(cell: Cell, dsn: str, mishap: Callable[[Cell], None]) -> None:
     submission = await open_cluster(ClusterSettings(dsn, "pillarbox submission"))
     delivery = await open_cluster(ClusterSettings(dsn, "pillarbox delivery"))
     traffic = Traffic(submission, delivery)
