@@ -1,20 +1,28 @@
 """What people are told to type and write is real: commands, options, settings, modules; and each page is listed."""
 
-import functools
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer import BadParameter
+from typer.main import get_command
 
+from pillarbox.cli.app import app
+from pillarbox.cli.framework import help_pages
 from pillarbox.config.certificate import examine_pair, now_utc
 from pillarbox.doctor.report import Severity
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
-COMMAND = re.compile(r"^(?:\$ )?pillarbox (?P<words>[a-z].*)$", re.M)
+COMMAND = re.compile(r"^(?:[$#] )?(?:/\S+/)?pillarbox (?P<words>[a-z].*)$", re.M)
+INLINE = re.compile(r"`pillarbox ([a-z][^`]*)`")
+AFTER = {"|", ">", "&&", ";"}
+# what typer raises for a command line that it does not take
+UsageError: type[Exception] = BadParameter.__mro__[1]
 SITE = """
 [[site]]
 name = "mail.example.org"
@@ -29,44 +37,74 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", page.read_text(), re.M | re.S)
 
 
-def commands() -> list[str]:
-    """Each `pillarbox ...` line of the shell blocks, once."""
-    text = "\n".join(re.sub(r"^ +", "", block, flags=re.M) for page in PAGES for block in blocks(page, "sh"))
-    return sorted({found["words"] for found in COMMAND.finditer(text.replace("\\\n", " "))})
+def commands(page: Path) -> list[str]:
+    """Each `pillarbox ...` line of the page's blocks, once, without `pillarbox`."""
+    shown = [block for language in ("sh", "console", "") for block in blocks(page, language)]
+    text = re.sub(r"^ +", "", "\n".join(shown), flags=re.M).replace("\\\n", " ")
+    return sorted({found["words"] for found in COMMAND.finditer(text)})
 
 
-@functools.cache
-def help_of(*verbs: str) -> str:
-    """What --help says of a command."""
-    done = subprocess.run(
-        (sys.executable, "-m", "pillarbox", *verbs, "--help"), capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, f"pillarbox {' '.join(verbs)} is no command:\n{done.stderr}"
-    return done.stdout
+def mentions(page: Path) -> list[str]:
+    """The same of its sentences, where a command may stand without its arguments."""
+    text = re.sub(r"^[ ]*```.*?^[ ]*```", "", page.read_text(), flags=re.M | re.S)
+    return sorted({" ".join(words.split()) for words in INLINE.findall(text)})
+
+
+def parse(line: str, *, named: bool = False) -> None:
+    """Reads it as the program would, and carries nothing out. Raises UsageError. ``named``: the words of a command
+    alone are enough."""
+    words = shlex.split(line, comments=True)
+    words = words[: next((at for at, word in enumerate(words) if word in AFTER), len(words))]
+    command: Any = get_command(app)
+    context = command.context_class(command, info_name="pillarbox")
+    while below := getattr(command, "commands", None):
+        if not words and named:
+            return
+        if not words or words[0] not in below:
+            raise UsageError(f"pillarbox {line}: there is no such command")
+        name = words.pop(0)
+        command = below[name]
+        if getattr(command, "commands", None):
+            context = command.context_class(command, info_name=name, parent=context)
+    if words or not named:
+        command.make_context(name, words, parent=context)
 
 
 def test_the_pages_have_commands_and_settings() -> None:
-    assert len(commands()) > 8
-    assert sum(len(blocks(page, "toml")) for page in PAGES) > 4
+    assert sum(len(commands(page)) for page in PAGES) > 40
+    assert sum(len(blocks(page, "toml")) for page in PAGES) > 20
 
 
-def _depth(verbs: list[str]) -> int:
-    """How many words a command has that begins with these."""
-    if verbs[:2] in (["user", "certificate"], ["user", "app-password"]):
-        return 3
-    return 2 if verbs[:1] in (["user"], ["import"], ["queue"], ["guard"], ["cluster"], ["spool"]) else 1
+@pytest.mark.parametrize(
+    "line",
+    ["user ad bob", "user add", "user", "check --relax x", "directory test", "user add x --file y z", "nothing"],
+)
+def test_a_command_that_does_not_exist_so_is_found_out(line: str) -> None:
+    with pytest.raises(UsageError):
+        parse(line)
 
 
-@pytest.mark.parametrize("words", commands())
-def test_a_command_that_is_told_exists_with_its_options(words: str) -> None:
-    verbs: list[str] = []
-    for word in words.split():
-        if not re.fullmatch(r"[a-z][a-z-]*", word) or len(verbs) == _depth(verbs):
-            break
-        verbs.append(word)
-    text = help_of(*verbs)
-    options = re.findall(r"(?<!\S)(--[a-z-]+)", words)
-    assert [option for option in options if not re.search(rf"{option}\b", text)] == []
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [pytest.param(page, line, id=f"{page.stem}: {line}") for page in PAGES for line in commands(page)],
+)
+def test_a_command_that_is_told_is_one_that_the_program_takes(page: Path, line: str) -> None:
+    parse(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_that_a_sentence_names_exists(page: Path) -> None:
+    for line in mentions(page):
+        parse(line, named=True)
+
+
+def test_each_command_has_an_example_in_its_help_that_the_program_takes() -> None:
+    for path, text in help_pages(app, "pillarbox"):
+        found = re.search(r"^  Example: pillarbox (.*)", text, re.M | re.S)
+        assert found is not None or "Commands:" in text, path
+        if found is not None:
+            assert f"pillarbox {found[1]} ".startswith(f"{path} "), path
+            parse(found[1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
