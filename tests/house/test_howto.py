@@ -55,8 +55,9 @@ def parse(line: str, *, named: bool = False) -> None:
     alone are enough."""
     words = shlex.split(line, comments=True)
     words = words[: next((at for at, word in enumerate(words) if word in AFTER), len(words))]
+    name = "pillarbox"
     command: Any = get_command(app)
-    context = command.context_class(command, info_name="pillarbox")
+    context = command.context_class(command, info_name=name)
     while below := getattr(command, "commands", None):
         if not words and named:
             return
