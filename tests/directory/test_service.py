@@ -206,6 +206,8 @@ async def test_the_operator_sees_accounts_without_their_secrets(house: House) ->
         "alone": False,
         "elsewhere": False,
         "app_passwords": 0,
+        "aliases": [],
+        "void_aliases": [],
     }
 
 

@@ -63,16 +63,17 @@ def test_an_imported_person_signs_in_and_has_a_hash_of_ours_from_then_on(
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["counts"] == {"added": 1, "skipped": 1} and told["others"] == 1
-    assert {"who": "No Password", "login": "", "done": "skipped", "why": "no Internet password"} in told["people"]
+    assert [(each["who"], each["why"]) for each in told["people"] if each["done"] == "skipped"] == [
+        ("No Password", "no Internet password")
+    ]
 
     assert sign_in(daemon, "wrong").startswith("535 ")
     assert sign_in(daemon, "pleaseletmein").startswith("235 ")
     daemon.wait_for("account.rehashed", login=LOGIN)
     assert sign_in(daemon, "pleaseletmein").startswith("235 ")
     again = json.loads(pillarbox(daemon, "import", "domino", str(export), "--json").stdout)
-    assert {"who": "Jada Correr", "login": LOGIN, "done": "unchanged", "why": "the password stays as it is here"} in (
-        again["people"]
-    )
+    jada = next(each for each in again["people"] if each["who"] == "Jada Correr")
+    assert (jada["done"], jada["why"]) == ("unchanged", "the password stays as it is here")
 
     export.write_text("dn: CN=x\nnonsense\n")
     broken = pillarbox(daemon, "import", "domino", str(export))

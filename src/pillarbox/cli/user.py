@@ -89,6 +89,10 @@ def add(
     recipients_per_hour: Annotated[
         int | None, Option(min=1, metavar="NUMBER", help="Instead of the site's own limit.", show_default=False)
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        Option("--alias", metavar="NAME", help="A further login name; repeat it.", show_default=False),
+    ] = None,
     password_file: PasswordFile = None,
     password_stdin: PasswordStdin = False,
     config: ConfigOption = None,
@@ -100,7 +104,7 @@ def add(
     _refuse_wildcards(login, addresses)
     settings = load(config)
     password = read_password(password_file, password_stdin)
-    new = NewUser(login, addresses, tuple(domain or ()), may_redirect, recipients_per_hour)
+    new = NewUser(login, addresses, tuple(domain or ()), may_redirect, recipients_per_hour, tuple(alias or ()))
 
     async def work() -> User:
         async with operations(settings) as verbs:
@@ -108,6 +112,40 @@ def add(
 
     made = run(work())
     remark(f"added {made.login}, who may send from {', '.join((*made.addresses, *(f'*@{d}' for d in made.domains)))}")
+    _warn_of_void(made)
+
+
+@example(app, "change", 'pillarbox user change alice --alias "Alice Smith/Sales/Acme"')
+def change(
+    login: Login,
+    alias: Annotated[
+        list[str] | None,
+        Option("--alias", metavar="NAME", help="Add a further login name; repeat it.", show_default=False),
+    ] = None,
+    remove_alias: Annotated[
+        list[str] | None,
+        Option("--remove-alias", metavar="NAME", help="Take one away; repeat it.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change the further login names of an account; its sessions end at their next command."""
+    if not alias and not remove_alias:
+        raise CommandError("what is to change? Give --alias or --remove-alias", code=2)
+    settings = load(config)
+
+    async def work() -> User:
+        async with operations(settings) as verbs:
+            return await verbs.alias_user(login, add=alias or (), remove=remove_alias or ())
+
+    made = run(work())
+    names = ", ".join((made.login, *made.aliases))
+    remark(f"{made.login} may sign in as {names}")
+    _warn_of_void(made)
+
+
+def _warn_of_void(user: User) -> None:
+    for name in user.void_aliases:
+        remark(f"but nobody may sign in as {name}: another account has that name, too")
 
 
 def _refuse_wildcards(login: str, addresses: tuple[str, ...]) -> None:
@@ -156,7 +194,13 @@ def _row(user: User) -> tuple[str, ...]:
 
 def _state(user: User) -> str:
     state = "app passwords only" if user.elsewhere else "disabled" if user.disabled else "active"
-    return state + (", here only" if user.alone else "")
+    void = f", ambiguous: {', '.join(user.void_aliases)}" if user.void_aliases else ""
+    return state + (", here only" if user.alone else "") + void
+
+
+def _aliases(user: User) -> str:
+    marked = (f"{name} (ambiguous: nobody's)" if name in user.void_aliases else name for name in user.aliases)
+    return ", ".join(marked) or "-"
 
 
 def as_data(user: User) -> dict[str, Any]:
@@ -173,6 +217,8 @@ def as_data(user: User) -> dict[str, Any]:
         "alone": user.alone,
         "elsewhere": user.elsewhere,
         "app_passwords": user.app_passwords,
+        "aliases": list(user.aliases),
+        "void_aliases": list(user.void_aliases),
         "created_at": user.created_at,
         "password_changed_at": user.password_changed_at,
     }
@@ -193,6 +239,7 @@ def show(login: Login, as_json: JsonOption = False, config: ConfigOption = None)
         return
     say(f"login                {user.login}")
     say(f"state                {_state(user)}")
+    say(f"further logins       {_aliases(user)}")
     say(f"addresses            {' '.join(user.addresses) or '-'}")
     say(f"domains              {' '.join(user.domains) or '-'}")
     say(f"may redirect         {'yes' if user.may_redirect else 'no'}")

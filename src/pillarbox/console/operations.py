@@ -80,6 +80,7 @@ class NewUser:
     domains: tuple[str, ...] = ()
     may_redirect: bool = False
     recipients_per_hour: int | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class User:
     ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured. ``certificates``: marks
     of client certificates that sign in as it. ``alone``: the cluster does not have it, only this machine.
     ``elsewhere``: no account, but the app passwords of another directory's person; ``app_passwords``: how many.
+    ``aliases``: further login names; ``void_aliases``: those of them that let nobody in, as another account has them.
     """
 
     login: str
@@ -105,6 +107,8 @@ class User:
     alone: bool = False
     elsewhere: bool = False
     app_passwords: int = 0
+    aliases: tuple[str, ...] = ()
+    void_aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +189,17 @@ class Operations:
             "domains": new.domains,
             "may_redirect": new.may_redirect,
             "recipients_per_hour": new.recipients_per_hour,
+            "aliases": new.aliases,
         }
         return from_body(User, await self._ask("user.add", body))
 
     async def modify_user(self, login: str, changes: dict[str, Any]) -> User:
         """Changes addresses, domains, may_redirect or recipients_per_hour; what is left out stays."""
         return from_body(User, await self._ask("user.modify", {"login": login, **changes}))
+
+    async def alias_user(self, login: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> User:
+        """Gives an account further login names, and takes others away."""
+        return from_body(User, await self._ask("user.alias", {"login": login, "add": add, "remove": remove}))
 
     async def set_password(self, login: str, password: str) -> User:
         """A new password; sessions of this login end at their next command."""
@@ -249,13 +258,19 @@ class Operations:
         return label
 
     async def import_user(
-        self, login: str, addresses: Sequence[str], password_hash: str, *, dry_run: bool
-    ) -> tuple[str, str]:
-        """Brings in somebody with another system's hash; what was done ("added", "updated", "unchanged", "skipped")
-        and why."""
-        body = {"login": login, "addresses": addresses, "password_hash": password_hash, "dry_run": dry_run}
+        self, login: str, addresses: Sequence[str], password_hash: str, *, names: Sequence[str] = (), dry_run: bool
+    ) -> tuple[str, str, list[str]]:
+        """Brings in somebody with another system's hash; what was done ("added", "updated", "unchanged", "skipped"),
+        why, and which of the ``names``, further logins, let nobody in: another account has them, too."""
+        body = {
+            "login": login,
+            "addresses": addresses,
+            "password_hash": password_hash,
+            "dry_run": dry_run,
+            "names": names,
+        }
         answer = await self._ask("user.import", body)
-        return answer["done"], answer["why"]
+        return answer["done"], answer["why"], answer["ambiguous"]
 
     async def publish_users(self) -> dict[str, Any]:
         """What this machine has alone goes into the cluster: {published: [login], refused: [[login, why]],

@@ -15,7 +15,7 @@ NAMED = 20
 """Queue ids named in one event; the rest is counted."""
 
 _ACCOUNT_VERBS = (
-    *("add", "modify", "password", "disable", "enable", "remove", "certify", "decertify"),
+    *("add", "modify", "password", "disable", "enable", "remove", "certify", "decertify", "alias"),
     *("app_password_add", "app_password_revoke"),
 )
 _ON_ACCOUNTS = frozenset(f"user.{verb}" for verb in _ACCOUNT_VERBS)

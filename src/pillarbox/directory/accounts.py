@@ -64,6 +64,7 @@ class AccountsStore:
         self._listeners: list[Listener] = []
         self._renewals: list[Callable[[], None]] = []
         self._cache: OrderedDict[str, Account] = OrderedDict()
+        self._aliases: dict[str, str] = {}
         self._changes = 0
         self._scram_state: ScramState | None = None
         self._copy_state: CopyState | None = None
@@ -113,15 +114,31 @@ class AccountsStore:
         key = rows.key_of(login)
         if key is None:
             return None
-        account = self._cache.get(key)
+        account = self._cache.get(key) or self._cache.get(self._aliases.get(key, key))
         if account is None:
             changes = self._changes
-            account = await self._guarded(self._store.read(lambda db: rows.find(db, key)))
+            account = await self._guarded(self._store.read(lambda db: rows.find(db, key) or rows.find_named(db, key)))
             if account is None:
                 self._know_nobody()
             elif changes == self._changes:
-                self._remember(key, account)
+                self._remember(login_key(account.login), account)
+                self._note_alias(key, login_key(account.login))
         return account
+
+    def _note_alias(self, alias: str, key: str) -> None:
+        """Whose it is, until any account changes: that may take it from them."""
+        if alias != key:
+            if len(self._aliases) >= CACHE_CEILING:
+                self._aliases.clear()
+            self._aliases[alias] = key
+
+    async def list_void(self) -> set[str]:
+        """Aliases (as domino_names.name_key has them) that let nobody in as one who has them."""
+        return await self._guarded(self._store.read(rows.list_void))
+
+    async def owners_of(self, names: Sequence[str], but: str) -> dict[str, str]:
+        """See rows.owners_of."""
+        return await self._guarded(self._store.read(lambda db: rows.owners_of(db, names, but)))
 
     async def find_certified(self, marks: Sequence[str]) -> Account | None:
         account = await self._guarded(self._store.read(lambda db: rows.find_certified(db, marks)))
@@ -221,6 +238,7 @@ class AccountsStore:
 
     async def _tell(self, applied: Sequence[Applied], *, all_anew: bool = False) -> None:
         self._changes += 1
+        self._aliases.clear()
         for one in applied:
             if one.removed:
                 self._cache.pop(one.key, None)

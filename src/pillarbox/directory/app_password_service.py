@@ -75,6 +75,8 @@ class _Service:
 
     async def add(self, _channel: Channel, body: Any) -> dict[str, Any]:
         login = check_login(from_body(str, body["login"]))
+        known = await self._accounts.find(login)  # by an alias, too: no account of that name is to be made
+        login = login if known is None else known.login
         now = self._clock()
         try:
             made = app_passwords.make(

@@ -190,12 +190,21 @@ class AppPassword:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """A further login name of an account. ``imported``: by an import, which may take it away again."""
+
+    name: str
+    imported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One local account as stored and listed. ``password_hash`` is Argon2id in PHC form, or, of
     somebody who was imported and has not signed in yet, of another scheme (schemes/); ``scram`` a stored
     SCRAM-SHA-256 secret in RFC 5803 form or None; neither is in its repr. ``certificates``: marks of the client
     certificates that sign in as this account (certificate.py). ``password_hash`` "": the person is another
-    directory's, and only ``app_passwords`` are kept here."""
+    directory's, and only ``app_passwords`` are kept here. ``aliases``: further login names; one that another account
+    has as well, or as its login, lets nobody in as this account."""
 
     login: str
     addresses: tuple[str, ...]
@@ -210,6 +219,7 @@ class Account:
     scram: str | None
     certificates: tuple[str, ...] = ()
     app_passwords: tuple[AppPassword, ...] = ()
+    aliases: tuple[Alias, ...] = ()
 
     def __repr__(self) -> str:
         return f"Account({self.login!r})"
@@ -266,7 +276,8 @@ class AccountLookup(Protocol):
         ...
 
     async def find(self, login: str) -> Account | None:
-        """The account as it is now. Raises Unavailable."""
+        """The account as it is now that has this login, or else is the only one to have it as an alias. Raises
+        Unavailable."""
         ...
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pillarbox.directory.base import Account
 from pillarbox.directory.copy import Change
-from pillarbox.directory.rows import dump_app_passwords, load_app_passwords
+from pillarbox.directory.rows import dump_aliases, dump_app_passwords, load_aliases, load_app_passwords
 
 if TYPE_CHECKING:
     from pillarbox.store.postgresql import Statement, Transaction
@@ -24,7 +24,7 @@ PAGE = 1_000
 
 _COLUMNS = (
     "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
-    "password_changed_at, password_hash, scram, app_passwords"
+    "password_changed_at, password_hash, scram, app_passwords, aliases"
 )
 _MARKS = "ARRAY(SELECT mark FROM account_certificate c WHERE c.key = a.key)"
 _FIND = f"SELECT key, {_COLUMNS}, {_MARKS} FROM account a WHERE key = %s"  # noqa: S608  # made of constants
@@ -38,16 +38,16 @@ _CHANGES = f"""
         (SELECT key, {_COLUMNS}, {_MARKS} AS marks FROM account a
          WHERE generation > %(since)s ORDER BY generation LIMIT {PAGE})
         UNION ALL
-        (SELECT key, login, NULL, NULL, NULL, NULL, NULL, generation, NULL, NULL, NULL, NULL, NULL, NULL
+        (SELECT key, login, NULL, NULL, NULL, NULL, NULL, generation, NULL, NULL, NULL, NULL, NULL, NULL, NULL
          FROM account_removed WHERE generation > %(since)s ORDER BY generation LIMIT {PAGE})
     ) AS change ORDER BY generation LIMIT {PAGE}
 """  # noqa: S608  # made of constants
 _PUT = f"""
-    INSERT INTO account (key, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    INSERT INTO account (key, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (key) DO UPDATE SET ({_COLUMNS}) = ROW (
         EXCLUDED.login, EXCLUDED.addresses, EXCLUDED.domains, EXCLUDED.may_redirect, EXCLUDED.recipients_per_hour,
         EXCLUDED.disabled, EXCLUDED.generation, EXCLUDED.created_at, EXCLUDED.password_changed_at,
-        EXCLUDED.password_hash, EXCLUDED.scram, EXCLUDED.app_passwords)
+        EXCLUDED.password_hash, EXCLUDED.scram, EXCLUDED.app_passwords, EXCLUDED.aliases)
 """  # noqa: S608  # made of constants
 _TAKEN = """
     SELECT a.login FROM account_certificate c JOIN account a USING (key) WHERE c.mark = ANY (%s) AND key <> %s LIMIT 1
@@ -148,6 +148,7 @@ def add_put(transaction: "Transaction", key: str, account: Account, generation: 
         account.password_hash,
         account.scram,
         dump_app_passwords(account.app_passwords),
+        dump_aliases(account.aliases),
     )
     transaction.add(_PUT, values)
     transaction.add("DELETE FROM account_removed WHERE key = %s", (key,))
@@ -164,7 +165,7 @@ def add_removal(transaction: "Transaction", key: str, login: str, generation: in
 
 def _change(row: Sequence[Any]) -> Change:
     key, login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, *rest = row
-    password_hash, scram, app_passwords, marks = rest
+    password_hash, scram, app_passwords, aliases, marks = rest
     if password_hash is None:
         return Change(key, login, generation, None)
     account = Account(
@@ -181,5 +182,6 @@ def _change(row: Sequence[Any]) -> Change:
         scram=scram,
         certificates=tuple(sorted(marks)),
         app_passwords=load_app_passwords(app_passwords),
+        aliases=load_aliases(aliases),
     )
     return Change(key, login, generation, account)

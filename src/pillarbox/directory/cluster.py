@@ -131,6 +131,14 @@ class ClusterAccounts:
         """See AccountLookup.find."""
         return await self._copy.find(login)
 
+    async def list_void(self) -> set[str]:
+        """See AccountsStore.list_void."""
+        return await self._copy.list_void()
+
+    async def owners_of(self, names: Sequence[str], but: str) -> dict[str, str]:
+        """See AccountsStore.owners_of."""
+        return await self._copy.owners_of(names, but)
+
     async def alone(self) -> frozenset[str]:
         """The logins of accounts that this machine has and the cluster does not."""
         return frozenset(account.login for account in await self._copy.list_alone())

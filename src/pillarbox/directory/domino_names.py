@@ -1,6 +1,6 @@
 """Which names of a person count as logins at Domino, and when two of them are one.
 
-    names_of("CN=Jada Correr,OU=Sales,O=ACME", user_names=["Jada Correr"], addresses=[...], more=[], names=Names.FEWER)
+    names_of("CN=Jada Correr,O=ACME", user_names=["Jada Correr"], addresses=[...], more=[], names=Names.FEWER)
     name_key("CN=Jada Correr/O=ACME") == name_key("jada  correr/acme")
 
 As its server document's "Internet authentication" has it. *Fewer name variations with higher security*: the

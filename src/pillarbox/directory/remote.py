@@ -8,8 +8,8 @@
 
 What was found is remembered while the channel lasts: the spool process tells of each change (and who has no SCRAM
 secret now), and awaits the answer, before the operator's verb returns. So a remembered account is never
-older than the last verb that returned. With the channel the memory ends; at the next one this worker asks for what it
-missed, and on_change hears of it.
+older than the last verb that returned. An alias is remembered until any account changes. With the channel the memory
+ends; at the next one this worker asks for what it missed, and on_change hears of it.
 
 on_change is called with the login as the directory spells it and the new generation: sessions of that login with a
 lower generation end at their next command.
@@ -43,6 +43,7 @@ class RemoteAccounts:
     def __init__(self, link: LinkLike) -> None:
         self._link = link
         self._cache: OrderedDict[str, Account] = OrderedDict()
+        self._aliases: dict[str, str] = {}
         self._calls: list[OnChange] = []
         self._changes = 0
         self._seen: int | None = None
@@ -71,7 +72,7 @@ class RemoteAccounts:
             key = login_key(login)
         except ValueError:
             return None
-        account = self._cache.get(key)
+        account = self._cache.get(key) or self._cache.get(self._aliases.get(key, key))
         if account is not None and self._link.connected:
             return account
         changes = self._changes
@@ -80,10 +81,18 @@ class RemoteAccounts:
             return None
         account = from_body(Account, body)
         if changes == self._changes:
-            self._cache[key] = account
-            if len(self._cache) > CACHE_CEILING:
-                self._cache.popitem(last=False)
+            self._remember(key, account)
         return account
+
+    def _remember(self, asked: str, account: Account) -> None:
+        key = login_key(account.login)
+        self._cache[key] = account
+        if len(self._cache) > CACHE_CEILING:
+            self._cache.popitem(last=False)
+        if asked != key:
+            if len(self._aliases) >= CACHE_CEILING:
+                self._aliases.clear()
+            self._aliases[asked] = key
 
     async def rehash(self, login: str, password: str) -> bool:
         return from_body(bool, await self._ask("account.rehash", (login, password), repeat=False))
@@ -112,6 +121,7 @@ class RemoteAccounts:
     def _forget_all(self) -> None:
         self._changes += 1
         self._cache.clear()
+        self._aliases.clear()
 
     def _changed(self, _channel: Channel, body: Any) -> bool:
         login, generation, (missing, more) = from_body(tuple[str, int, tuple[list[str], bool]], body)
@@ -119,6 +129,7 @@ class RemoteAccounts:
             self._scram_state = replace(self._scram_state, missing=frozenset(missing), more=more)
         self._changes += 1
         self._cache.pop(login_key(login), None)
+        self._aliases.clear()  # whosever they were: another account may have one of them now
         self._seen = max(self._seen or 0, generation)
         self._tell(login, generation)
         return True

@@ -2,6 +2,8 @@
 
 Generations come from one sequence for all accounts. A removal is remembered, for workers that were away.
 
+Aliases compare by domino_names.name_key: as logins do, and however Domino writes a name.
+
 ERRORS
     AccountExists, UnknownAccount, CertificateTaken.
 """
@@ -12,7 +14,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pillarbox.control.frames import from_body
-from pillarbox.directory.base import Account, AccountExists, AppPassword, CertificateTaken, ScramState, UnknownAccount
+from pillarbox.directory.base import (
+    Account,
+    AccountExists,
+    Alias,
+    AppPassword,
+    CertificateTaken,
+    ScramState,
+    UnknownAccount,
+)
+from pillarbox.directory.domino_names import name_key
 from pillarbox.directory.preparation import login_key
 from pillarbox.store.sqlite import Database
 
@@ -64,15 +75,22 @@ MIGRATIONS = (
     CREATE TABLE app_password_use (id TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, address TEXT NOT NULL)
         STRICT, WITHOUT ROWID;
     """,
+    # JSON; alias: as aliases compare. A copy is taken anew: a program of before may have copied without the aliases
+    """
+    ALTER TABLE accounts ADD COLUMN aliases TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE aliases (alias TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (alias, key)) STRICT, WITHOUT ROWID;
+    CREATE INDEX aliases_by_key ON aliases (key);
+    UPDATE copy SET id = '';
+    """,
 )
 
 _COLUMNS = (
     "login, addresses, domains, may_redirect, recipients_per_hour, disabled, generation, created_at, "
-    "password_changed_at, password_hash, scram, app_passwords"
+    "password_changed_at, password_hash, scram, app_passwords, aliases"
 )
 _MARKS = "(SELECT json_group_array(mark) FROM certificates WHERE certificates.key = accounts.key)"
 _SELECT = f"SELECT {_COLUMNS}, {_MARKS} FROM accounts"  # noqa: S608  made of constants
-_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
+_INSERT = f"INSERT OR REPLACE INTO accounts (key, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  as above
 
 
 def key_of(login: str) -> str | None:
@@ -87,6 +105,39 @@ def find(db: Database, key: str) -> Account | None:
     """The account."""
     row = db.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
     return None if row is None else _account(row)
+
+
+def find_named(db: Database, login: str) -> Account | None:
+    """The only account that has this alias, unless it is somebody's login."""
+    alias = name_key(login)
+    found: Any = db.execute("SELECT key FROM aliases WHERE alias = ? LIMIT 2", (alias,)).fetchall()
+    if len(found) != 1 or find(db, alias) is not None:
+        return None
+    return find(db, found[0][0])
+
+
+def list_void(db: Database) -> set[str]:
+    """Aliases, as they compare, that let nobody in as one who has them: two have them, or it is another's login."""
+    found: Any = db.execute(
+        "SELECT alias FROM aliases GROUP BY alias HAVING count(*) > 1 "
+        "UNION SELECT alias FROM aliases JOIN accounts ON accounts.key = alias"
+    ).fetchall()
+    return {row[0] for row in found}
+
+
+def owners_of(db: Database, names: Sequence[str], but: str) -> dict[str, str]:
+    """Of these names those that another account than that of the login ``but`` has, as login or alias: whose login
+    that is."""
+    taken: dict[str, str] = {}
+    for name in names:
+        row: Any = db.execute(
+            "SELECT login FROM accounts WHERE key <> ?2 AND (key = ?1 OR key IN (SELECT key FROM aliases "
+            "WHERE alias = ?1)) LIMIT 1",
+            (name_key(name), key_of(but) or ""),
+        ).fetchone()
+        if row is not None:
+            taken[name] = row[0]
+    return taken
 
 
 def find_certified(db: Database, marks: Sequence[str]) -> Account | None:
@@ -135,6 +186,7 @@ def remove(db: Database, login: str) -> Account:
     generation = next_generation(db)
     db.execute("DELETE FROM accounts WHERE key = ?", (key,))
     db.execute("DELETE FROM certificates WHERE key = ?", (key,))
+    db.execute("DELETE FROM aliases WHERE key = ?", (key,))
     db.execute("INSERT OR REPLACE INTO removed VALUES (?, ?, ?)", (key, account.login, generation))
     return replace(account, disabled=True, generation=generation)
 
@@ -176,10 +228,18 @@ def insert(db: Database, key: str, account: Account) -> Account:
         stored.password_hash,
         stored.scram,
         dump_app_passwords(stored.app_passwords),
+        dump_aliases(stored.aliases),
     )
     db.execute(_INSERT, values)
     _certify(db, key, stored.certificates)
+    _name(db, key, stored.aliases)
     return stored
+
+
+def _name(db: Database, key: str, aliases: Sequence[Alias]) -> None:
+    db.execute("DELETE FROM aliases WHERE key = ?", (key,))
+    for alias in {name_key(each.name) for each in aliases} - {"", key}:
+        db.execute("INSERT INTO aliases VALUES (?, ?)", (alias, key))
 
 
 def _certify(db: Database, key: str, marks: Sequence[str]) -> None:
@@ -206,7 +266,7 @@ def scram_state(db: Database) -> ScramState:
 
 def _account(row: Any) -> Account:
     login, addresses, domains, may_redirect, per_hour, disabled, generation, created, changed, hash_, *rest = row
-    scram, app_passwords, marks = rest
+    scram, app_passwords, aliases, marks = rest
     return Account(
         login=login,
         addresses=tuple(json.loads(addresses)),
@@ -221,6 +281,7 @@ def _account(row: Any) -> Account:
         scram=scram,
         certificates=tuple(sorted(json.loads(marks))),
         app_passwords=load_app_passwords(app_passwords),
+        aliases=load_aliases(aliases),
     )
 
 
@@ -232,6 +293,16 @@ def dump_app_passwords(app_passwords: Sequence[AppPassword]) -> str:
 def load_app_passwords(text: str) -> tuple[AppPassword, ...]:
     """From JSON."""
     return from_body(tuple[AppPassword, ...], json.loads(text))
+
+
+def dump_aliases(aliases: Sequence[Alias]) -> str:
+    """As JSON."""
+    return json.dumps([asdict(each) for each in aliases])
+
+
+def load_aliases(text: str) -> tuple[Alias, ...]:
+    """From JSON."""
+    return from_body(tuple[Alias, ...], json.loads(text))
 
 
 def note_use(db: Database, id_: str, at: float, address: str) -> None:

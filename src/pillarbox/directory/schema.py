@@ -87,6 +87,7 @@ MIGRATIONS = (
         """,
     ),
     ("ALTER TABLE account ADD app_passwords text NOT NULL DEFAULT '[]'",),  # JSON, as in a machine's own file
+    ("ALTER TABLE account ADD aliases text NOT NULL DEFAULT '[]'",),  # as above; who has one is asked of the copies
 )
 """See store.migrations."""
 

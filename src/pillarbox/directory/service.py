@@ -20,15 +20,17 @@ workers' channels are closed instead: they come back and ask.
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
 recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
 current_hash: bool, alone: bool: this machine has it and the cluster does not, elsewhere: bool: only the app
-passwords of another directory's person, app_passwords: how many}):
+passwords of another directory's person, app_passwords: how many, aliases: [name], void_aliases: those that let nobody
+in, as another account has them, too}):
 
-    user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled}; all but the
-                   first two may be left out
+    user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled, aliases}; all
+                   but the first two may be left out
     user.list      nothing -> [account]
     user.show      {login}
     user.password  {login, password}
     user.disable, user.enable  {login}
     user.modify    {login, addresses, domains, may_redirect, recipients_per_hour}; what is left out stays
+    user.alias     {login, add: [name], remove: [name]}: further login names
     user.remove    {login} -> None
     user.publish   nothing -> {published: [login], refused: [[login, why]], superseded: [login]}: what this machine
                    has alone goes into the cluster, and overwrites nothing there
@@ -43,13 +45,14 @@ ERRORS
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pillarbox.control.channel import Channel, ChannelClosed, Handlers, RemoteError
 from pillarbox.control.frames import from_body
 from pillarbox.directory.accounts import AccountsStore
+from pillarbox.directory.aliases import changed
 from pillarbox.directory.base import (
     Account,
     AccountExists,
@@ -61,6 +64,7 @@ from pillarbox.directory.base import (
 )
 from pillarbox.directory.certificate import check_mark
 from pillarbox.directory.cluster import ClusterAccounts, Publication
+from pillarbox.directory.domino_names import name_key
 from pillarbox.directory.password import Passwords
 from pillarbox.directory.scram import create_secret
 from pillarbox.directory.settings import LocalSettings
@@ -164,6 +168,7 @@ class NewUser:
     may_redirect: bool = False
     recipients_per_hour: int | None = None
     disabled: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 def operator_handlers(
@@ -183,6 +188,7 @@ def operator_handlers(
         "user.disable": service.disable,
         "user.enable": service.enable,
         "user.modify": service.modify,
+        "user.alias": service.alias,
         "user.remove": service.remove,
         "user.certify": service.certify,
         "user.decertify": service.decertify,
@@ -221,20 +227,28 @@ class _OperatorService:
             password_hash=password_hash,
             scram=scram,
         )
+        account = changed(account, add=new.aliases)
         await self._accounts.add(account)
         log.info("account.added", login=login)
-        return self._view(account)
+        return self._view(account, void=await self._void(account))
 
     async def list_all(self, _channel: Channel, _body: Any) -> list[dict[str, Any]]:
-        alone = await self._list_alone()
-        return [self._view(account, alone=account.login in alone) for account in await self._accounts.list()]
+        alone, void = await self._list_alone(), await self._accounts.list_void()
+        return [
+            self._view(account, alone=account.login in alone, void=void) for account in await self._accounts.list()
+        ]
 
     async def show(self, _channel: Channel, body: Any) -> dict[str, Any]:
         login = _field(str, body, "login")
         account = await self._accounts.find(login)
         if account is None:
             raise UnknownAccount(login)
-        return self._view(account, alone=account.login in await self._list_alone())
+        alone = account.login in await self._list_alone()
+        return self._view(account, alone=alone, void=await self._void(account))
+
+    async def _void(self, account: Account) -> set[str]:
+        names = [alias.name for alias in account.aliases]
+        return {name_key(name) for name in await self._accounts.owners_of(names, account.login)}
 
     async def _list_alone(self) -> frozenset[str]:
         return await self._accounts.alone() if isinstance(self._accounts, ClusterAccounts) else frozenset()
@@ -264,6 +278,11 @@ class _OperatorService:
             per_hour = None if body["recipients_per_hour"] is None else _field(int, body, "recipients_per_hour")
             changes["recipients_per_hour"] = check_quota(per_hour)
         return await self._change(login, changes, "account.modified")
+
+    async def alias(self, _channel: Channel, body: Any) -> dict[str, Any]:
+        login = _field(str, body, "login")
+        add, remove = (_field(tuple[str, ...], body, name) for name in ("add", "remove"))
+        return await self._change_by(login, lambda found: changed(found, add=add, remove=remove), "account.modified")
 
     async def remove(self, _channel: Channel, body: Any) -> None:
         login = await self._accounts.remove(_field(str, body, "login"))
@@ -306,7 +325,7 @@ class _OperatorService:
 
         stored = await self._accounts.change(login, make_own)
         log.info(event, login=stored.login)
-        return self._view(stored)
+        return self._view(stored, void=await self._void(stored))
 
     async def _hash(self, password: str) -> tuple[str, str | None]:
         prepared = check_password(password)
@@ -318,7 +337,7 @@ class _OperatorService:
                 raise InvalidAccount(f"the password {error}") from error
         return await self._passwords.hash(prepared), scram
 
-    def _view(self, account: Account, *, alone: bool = False) -> dict[str, Any]:
+    def _view(self, account: Account, *, alone: bool = False, void: Collection[str] = ()) -> dict[str, Any]:
         return {
             "login": account.login,
             "addresses": account.addresses,
@@ -334,6 +353,8 @@ class _OperatorService:
             "alone": alone,
             "elsewhere": account.elsewhere,
             "app_passwords": len(account.app_passwords),
+            "aliases": [alias.name for alias in account.aliases],
+            "void_aliases": [alias.name for alias in account.aliases if name_key(alias.name) in void],
         }
 
 

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from pillarbox.directory.base import Denied, Identity, Reason, Unusable
 from pillarbox.directory.blocking import Threads
+from pillarbox.directory.domino_names import hierarchical_name
 from pillarbox.directory.ldap import domino
 from pillarbox.directory.ldap.answers import Bound, reason_of
 from pillarbox.directory.ldap.client import Link, NoSuchEntry, Scope, Server, TooMany
@@ -177,7 +178,7 @@ class LdapBackend:
         settings = self._settings
         login = entry.first(settings.login_attribute) if settings.login_attribute else None
         if login is None and settings.preset is Preset.DOMINO:
-            login = domino.hierarchical_name(entry.dn)
+            login = hierarchical_name(entry.dn)
         return Identity(login or entry.dn, entry.addresses(settings.address_attributes))
 
     def _check(self, server: Server, person: Person, password: str) -> Identity | Denied:
