@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tests.support.certs import Authority
 from tests.support.clients import CLIENTS, Mail, Security, Target, require
 from tests.support.daemon import RunningDaemon, start_daemon
 from tests.support.ports import steady_ports
+from tests.support.processes import until_ready
 
 pytestmark = pytest.mark.interop
 
@@ -67,23 +67,15 @@ def balancer(server: RunningDaemon, tmp_path: Path, request: pytest.FixtureReque
     )
     process = subprocess.Popen([require("haproxy"), "-db", "-q", "-f", str(configuration)])
     try:
-        _wait_for(submissions, process)
+        until_ready(
+            process,
+            lambda: socket.create_connection(("127.0.0.1", submissions), 1).close(),
+            lambda: "haproxy does not listen",
+        )
         yield {"starttls": submission, "tls": submissions}
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        assert process.poll() is None, "haproxy ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])

@@ -16,11 +16,9 @@ import grp
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +26,8 @@ from pathlib import Path
 from tests.support.certs import Issued
 from tests.support.clients import missing, require
 from tests.support.ports import steady_ports
+from tests.support.processes import end, until_ready
 
-PATIENCE = 20.0
 PASSWORD = "right: ünïcödé and spaces"
 
 _CONFIGURATION = """\
@@ -144,27 +142,18 @@ class Dovecot:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        ends_at = time.monotonic() + PATIENCE
-        while not self._ready():
-            assert self.process.poll() is None and time.monotonic() < ends_at, self.log()
-            time.sleep(0.05)
+        until_ready(self.process, self._greeting, self.log)
 
-    def _ready(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.imap), 1.0) as sock:
-            return sock.recv(4) == b"* OK"
-        return False
+    def _greeting(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.imap), 1.0) as sock:
+            if sock.recv(4) != b"* OK":
+                raise ConnectionError("not ready yet")
 
     def stop(self) -> None:
         """Ends it with all its processes."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.process = None
+        if self.process is not None:
+            end(self.process)
+            self.process = None
 
 
 @contextlib.contextmanager

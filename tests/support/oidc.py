@@ -17,7 +17,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from tests.support.clients import missing
 from tests.support.ports import steady_ports
+from tests.support.processes import until_ready
 
 PROVIDER = Path(__file__).parent.parent / "directory" / "oauth" / "provider"
 
@@ -120,15 +120,12 @@ class Provider:
             self.process = subprocess.Popen(
                 (node, "provider.js"), stdin=said, stdout=requests, stderr=log, cwd=PROVIDER
             )
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.issuer}/.well-known/openid-configuration", timeout=5).close()  # noqa: S310  our own
-                return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise AssertionError((self.folder / "provider.log").read_text()) from None
-                time.sleep(0.05)
+        known = f"{self.issuer}/.well-known/openid-configuration"
+        until_ready(
+            self.process,
+            lambda: urllib.request.urlopen(known, timeout=5).close(),  # noqa: S310  our own
+            (self.folder / "provider.log").read_text,
+        )
 
     def stop(self) -> None:
         """Ends it: nobody answers any more, and it forgets every token that is not signed."""

@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 from tests.support.certs import Authority, Issued
 from tests.support.nameserver import NameServer
 from tests.support.ports import steady_ports
-
-_PATIENCE = 20.0
+from tests.support.processes import until_ready
 
 
 @dataclass
@@ -81,15 +80,7 @@ class Pebble:
                 stderr=subprocess.STDOUT,
                 env=environment,
             )
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._get(self.directory)
-                return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise AssertionError((self.folder / "pebble.log").read_text()) from None
-                time.sleep(0.05)
+        until_ready(self.process, lambda: self._get(self.directory), (self.folder / "pebble.log").read_text)
 
     def stop(self) -> None:
         """Ends it: nobody answers any more. A new start has other roots and knows no account."""

@@ -1,7 +1,8 @@
 """Whole trees of processes: kill or stop all at once, as when a machine dies or hangs. Linux (/proc).
 
-Also how a test that is root starts programs that refuse to run as root: ``unprivileged`` gives the arguments for
-subprocess, ``hand_over`` makes a folder that user's own.
+Also how a server that a test starts is waited for and ended (``until_ready``, ``end``), and how a test that is root
+starts programs that refuse to run as root: ``unprivileged`` gives the arguments for subprocess, ``hand_over`` makes a
+folder that user's own.
 """
 
 import contextlib
@@ -9,7 +10,9 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -36,6 +39,32 @@ def hand_over(path: Path) -> None:
     if who:
         for each in (path, *path.rglob("*")):
             shutil.chown(each, who["user"], who["group"])
+
+
+def until_ready(
+    process: subprocess.Popen[bytes], ask: Callable[[], object], log: Callable[[], str], timeout: float = 30.0
+) -> None:
+    """Returns as soon as ``ask()`` raises no OSError. Raises AssertionError with the log when the process has ended,
+    or when that takes too long."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            ask()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(log()) from None
+            time.sleep(0.02)
+
+
+def end(process: subprocess.Popen[bytes], timeout: float = 30.0) -> None:
+    """SIGTERM; if that is not enough, SIGKILL for it and all below it."""
+    process.terminate()
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        kill_tree(process.pid)
+        process.wait()
 
 
 def descendants(pid: int) -> list[int]:

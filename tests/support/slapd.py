@@ -15,7 +15,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.support import slapd_tree
 from tests.support.certs import Authority
 from tests.support.clients import missing
 from tests.support.ports import steady_ports
+from tests.support.processes import end, until_ready
 
 from pillarbox.config.directories import ldap as config
 from pillarbox.config.directories.ldap import LdapTable
@@ -40,7 +40,6 @@ SUFFIXES = {
     "active-directory": slapd_tree.ACTIVE_DIRECTORY,
     "domino": slapd_tree.DOMINO,
 }
-_PATIENCE = 20.0
 
 
 def require_ldap() -> str:
@@ -98,27 +97,17 @@ class Slapd:
         command = [self._program, "-d", "0", "-f", str(self.folder / "slapd.conf"), "-h", listen]
         with (self.folder / "slapd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.tls_port), timeout=1.0).close()
-                return
-            except OSError:
-                log_text = (self.folder / "slapd.log").read_text()
-                assert self._process.poll() is None and time.monotonic() < deadline, log_text
-                time.sleep(0.02)
+        until_ready(
+            self._process,
+            lambda: socket.create_connection(("127.0.0.1", self.tls_port), timeout=1.0).close(),
+            (self.folder / "slapd.log").read_text,
+        )
 
     def stop(self) -> None:
         """Ends it, if it runs."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            end(self._process)
+            self._process = None
 
     def settings(self, preset: str, **keys: Any) -> LdapSettings:
         """What pillarbox.toml with these keys makes; without them the service account over StartTLS."""
