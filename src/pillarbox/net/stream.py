@@ -37,9 +37,6 @@ READ_AHEAD_BEFORE_SIGN_IN = 4_096
 WRITE_HIGH_WATER = 65_536
 """Octets that may wait to be taken by the peer before we wait for it."""
 
-WRITE_BATCH = 65_536
-"""A client's content is written when so many octets have gathered."""
-
 CLOSE_TIME = 3.0
 """Seconds that close() waits for the peer at most."""
 

@@ -253,4 +253,4 @@ ServerEvent = Command | Content | EndOfChunk | EndOfContent | ConnectionClosed
 ClientEvent = Reply | Challenge | ConnectionClosed
 """What ``next_event`` yields in the client role; a 334 arrives as ``Challenge``."""
 
-Event = ServerEvent | Reply | Challenge
+Event = ServerEvent | ClientEvent
