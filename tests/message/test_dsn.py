@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pillarbox.message.dsn import MAX_RETURNED_HEADER, FailedRecipient, Report, bounce, delay_warning
+from pillarbox.message.dsn import MAX_RETURNED_HEADER, FailedRecipient, Letterhead, Report, bounce, delay_warning
 from pillarbox.message.envelope import Envelope
 from pillarbox.message.header import find_header_end
 
@@ -41,11 +41,7 @@ def bounced(
         envelope(reverse_path, smtputf8=smtputf8),
         header,
         failed,
-        host="mail.example.org",
-        postmaster=postmaster,
-        now=NOW,
-        message_id="<1@mail.example.org>",
-        boundary=boundary,
+        Letterhead("mail.example.org", postmaster, NOW, "<1@mail.example.org>", boundary),
     )
 
 
@@ -162,12 +158,8 @@ def test_a_delay_warning_says_until_when_and_asks_for_nothing() -> None:
         envelope(),
         HEADER,
         [FailedRecipient("bob@example.net", "4.4.1", "connection timed out"), FailedRecipient("c@x", "", "", "")],
-        host="mail.example.org",
-        postmaster="help@example.org",
-        now=NOW,
+        Letterhead("mail.example.org", "help@example.org", NOW, "<1@mail.example.org>", "b"),
         give_up_at=NOW + 86_400,
-        message_id="<1@mail.example.org>",
-        boundary="b",
     )
     message = email.message_from_bytes(report.content)
     assert message["Subject"] == "Your message is delayed"

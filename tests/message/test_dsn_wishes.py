@@ -6,20 +6,14 @@ from email import policy
 
 import pytest
 
-from pillarbox.message.dsn import FailedRecipient, Report, bounce, delay_warning, success
+from pillarbox.message.dsn import FailedRecipient, Letterhead, Report, bounce, delay_warning, success
 from pillarbox.message.envelope import Envelope
 
 NOW = 1_795_503_792.0
 HEADER = b"From: Alice <alice@example.org>\r\nSubject: Hello\r\n\r\n"
 CONTENT = HEADER + b"The text.\r\n"
 BOB = FailedRecipient("bob@example.net", "2.0.0", "250 2.0.0 taken", "mx.example.net:25", "rfc822;bob@example.org")
-FRAME = {
-    "host": "mail.example.org",
-    "postmaster": "",
-    "now": NOW,
-    "message_id": "<1@mail.example.org>",
-    "boundary": "=_7f3a",
-}
+HEAD = Letterhead("mail.example.org", "", NOW, "<1@mail.example.org>", "=_7f3a")
 
 
 def envelope(*, ret: str = "", envid: str = "") -> Envelope:
@@ -35,7 +29,7 @@ def envelope(*, ret: str = "", envid: str = "") -> Envelope:
 
 
 def told(*delivered: FailedRecipient, action: str = "delivered", ret: str = "", content: bytes = HEADER) -> Report:
-    return success(envelope(ret=ret), content, delivered, action=action, **FRAME)  # type: ignore[arg-type]  # FRAME is a dict of several types
+    return success(envelope(ret=ret), content, delivered, HEAD, action=action)
 
 
 def parts(report: Report) -> list[email.message.Message]:
@@ -111,7 +105,7 @@ def test_the_original_recipient_is_one_field_in_ascii(original: str, shown: str)
 
 
 def test_the_senders_own_id_of_the_envelope_comes_first() -> None:
-    made = bounce(envelope(envid="QQ+1 x\r\nX-Evil: 1"), HEADER, [BOB], **FRAME)  # type: ignore[arg-type]  # as above
+    made = bounce(envelope(envid="QQ+1 x\r\nX-Evil: 1"), HEADER, [BOB], HEAD)
     per_message = fields(made)[0]
     assert next(iter(per_message.items())) == ("Original-Envelope-Id", "QQ+1 x X-Evil: 1")
     assert "X-Evil" not in per_message
@@ -119,7 +113,7 @@ def test_the_senders_own_id_of_the_envelope_comes_first() -> None:
 
 @pytest.mark.parametrize("content", [CONTENT, HEADER + b".\r\n"])
 def test_a_failure_returns_the_whole_content_when_that_was_asked_for(content: bytes) -> None:
-    made = bounce(envelope(ret="FULL"), content, [BOB], **FRAME)  # type: ignore[arg-type]  # as above
+    made = bounce(envelope(ret="FULL"), content, [BOB], HEAD)
     assert b"\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\n" + content in made.content
 
 
@@ -136,7 +130,7 @@ def test_a_failure_returns_the_whole_content_when_that_was_asked_for(content: by
     ids=["8-bit", "long line", "bare LF", "bare CR", "NUL", "no more than the header"],
 )
 def test_a_content_that_seven_bits_cannot_carry_comes_back_as_its_header(content: bytes) -> None:
-    made = bounce(envelope(ret="FULL"), content, [BOB], **FRAME)  # type: ignore[arg-type]  # as above
+    made = bounce(envelope(ret="FULL"), content, [BOB], HEAD)
     assert parts(made)[2].get_content_type() == "text/rfc822-headers"
     assert made.content.isascii() and made.content.count(b"Subject: Hello") == 1
     assert b"\r\n\r\nFrom: Alice <alice@example.org>\r\nSubject: Hello\r\n" in made.content
@@ -144,9 +138,7 @@ def test_a_content_that_seven_bits_cannot_carry_comes_back_as_its_header(content
 
 @pytest.mark.parametrize("ret", ["", "HDRS", "FULL"])
 def test_what_did_not_fail_returns_the_header_whatever_was_asked_for(ret: str) -> None:
-    late = delay_warning(
-        envelope(ret=ret), CONTENT, [BOB], give_up_at=NOW + 60, **FRAME,  # type: ignore[arg-type]  # as above
-    )  # fmt: skip
+    late = delay_warning(envelope(ret=ret), CONTENT, [BOB], HEAD, give_up_at=NOW + 60)
     for report in (late, told(BOB, ret=ret, content=CONTENT)):
         assert parts(report)[2].get_content_type() == "text/rfc822-headers"
         assert b"The text." not in report.content

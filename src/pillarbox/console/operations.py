@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from pillarbox.control.channel import ChannelClosed, RemoteError
 from pillarbox.control.frames import from_body
-from pillarbox.message.dsn import FailedRecipient, bounce
+from pillarbox.message.dsn import FailedRecipient, Letterhead, bounce
 from pillarbox.message.envelope import Envelope, queue_id, tag_of
 from pillarbox.spool.base import (
     Depth,
@@ -362,11 +362,7 @@ class Operations:
             original,
             b"",  # an operator's channel reads no content
             failed,
-            host=self._host,
-            postmaster=self._postmaster,
-            now=now,
-            message_id=f"<{name}@{self._host}>",
-            boundary=secrets.token_hex(16),
+            Letterhead(self._host, self._postmaster, now, f"<{name}@{self._host}>", secrets.token_hex(16)),
             advised=False,
         )
         envelope = Envelope(

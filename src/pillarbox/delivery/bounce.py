@@ -106,31 +106,16 @@ def make_reports(
     failed = [(who, what) for who, what in failed if wants(who, "FAILURE")]
     if failed:
         named = [_named(who, what.status, what.reason, what.hop) for who, what in failed]
-        token, message_id = _names(settings, random)
-        report = dsn.bounce(
-            envelope,
-            header,
-            named,
-            host=settings.host,
-            postmaster=settings.postmaster,
-            now=now,
-            message_id=message_id,
-            boundary=token,
-        )
+        report = dsn.bounce(envelope, header, named, _letterhead(settings, now, random))
         reports.append(_message(envelope, report, now, random))
     if delayed:
         waiting = [_named(who, status_of(what.reason), what.reason, what.hop) for who, what in delayed]
-        token, message_id = _names(settings, random)
         report = dsn.delay_warning(
             envelope,
             header,
             waiting,
-            host=settings.host,
-            postmaster=settings.postmaster,
-            now=now,
+            _letterhead(settings, now, random),
             give_up_at=waits_since(envelope) + settings.max_age,
-            message_id=message_id,
-            boundary=token,
         )
         reports.append(_message(envelope, report, now, random))
     for action in ("delivered", "relayed"):
@@ -140,18 +125,7 @@ def make_reports(
             if done == action
         ]
         if known:
-            token, message_id = _names(settings, random)
-            report = dsn.success(
-                envelope,
-                header,
-                known,
-                action=action,
-                host=settings.host,
-                postmaster=settings.postmaster,
-                now=now,
-                message_id=message_id,
-                boundary=token,
-            )
+            report = dsn.success(envelope, header, known, _letterhead(settings, now, random), action=action)
             reports.append(_message(envelope, report, now, random))
     return tuple(reports)
 
@@ -165,9 +139,15 @@ def _named(who: Recipient, status: str, reply: str, hop: str) -> dsn.FailedRecip
     return dsn.FailedRecipient(who.forward_path, status, reply, hop, who.original_recipient)
 
 
-def _names(settings: DeliverySettings, random: Callable[[int], bytes]) -> tuple[str, str]:
-    """A boundary nobody could guess, and a Message-ID."""
-    return f"=_{random(12).hex()}", f"<{random(12).hex()}@{settings.host}>"
+def _letterhead(settings: DeliverySettings, now: float, random: Callable[[int], bytes]) -> dsn.Letterhead:
+    """With a boundary nobody could guess, and a Message-ID."""
+    return dsn.Letterhead(
+        host=settings.host,
+        postmaster=settings.postmaster,
+        now=now,
+        boundary=f"=_{random(12).hex()}",
+        message_id=f"<{random(12).hex()}@{settings.host}>",
+    )
 
 
 def _message(original: Envelope, report: dsn.Report, now: float, random: Callable[[int], bytes]) -> NewMessage:

@@ -72,16 +72,31 @@ class Report:
     eight_bit: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Letterhead:
+    """What a report has above its words, whatever it is about.
+
+    Attributes:
+        host: our name, the reporting MTA.
+        postmaster: the address in the From field; "" is MAILER-DAEMON at ``host``.
+        now: seconds since the epoch.
+        message_id: of the report, in angle brackets.
+        boundary: 1 to 70 of RFC 2046's characters that the sender of the original could not guess.
+    """
+
+    host: str
+    postmaster: str
+    now: float
+    message_id: str
+    boundary: str
+
+
 def bounce(
     envelope: Envelope,
     header: bytes,
     failed: Sequence[FailedRecipient],
+    letterhead: Letterhead,
     *,
-    host: str,
-    postmaster: str,
-    now: float,
-    message_id: str,
-    boundary: str,
     advised: bool = True,
 ) -> Report:
     """The report that ``failed`` will never be delivered.
@@ -92,76 +107,45 @@ def bounce(
             cannot be had, and then nothing is returned. Where the sender asked for RET=FULL it may be the whole
             content, which is returned as it is when it is 7-bit in lines of at most 998 octets.
         failed: in the order in which to name them.
-        host: our name, the reporting MTA.
-        postmaster: the address in the From field; "" is MAILER-DAEMON at ``host``.
-        now: seconds since the epoch.
-        message_id: of the report, in angle brackets.
-        boundary: 1 to 70 of RFC 2046's characters that the sender of the original could not guess.
         advised: with what can be done about each status; False where no mail system refused anything.
     """
     words = (
         "Your message could not be delivered to the recipients named below. No further attempt will be made for "
         "them; any other recipients are not affected."
     )
-    text = _text(envelope, words, [(one, advice(one.status) if advised else "") for one in failed], host)
-    status = _status_fields(envelope, failed, "failed", host, ())
+    text = _text(envelope, words, [(one, advice(one.status) if advised else "") for one in failed], letterhead.host)
+    status = _status_fields(envelope, failed, "failed", letterhead.host, ())
     report = _Composition("Your message could not be delivered", text, status, envelope.ret == "FULL")
-    return _compose(
-        report,
-        envelope,
-        header,
-        host=host,
-        postmaster=postmaster,
-        now=now,
-        message_id=message_id,
-        boundary=boundary,
-    )
+    return _compose(report, envelope, header, letterhead)
 
 
 def delay_warning(
     envelope: Envelope,
     header: bytes,
     delayed: Sequence[FailedRecipient],
+    letterhead: Letterhead,
     *,
-    host: str,
-    postmaster: str,
-    now: float,
     give_up_at: float,
-    message_id: str,
-    boundary: str,
 ) -> Report:
     """The report that ``delayed`` still wait; ``give_up_at`` is when they would fail. The rest as in bounce()."""
     words = (
         "Your message has not been delivered yet to the recipients named below. You need not send it again: "
         f"delivery will be tried until {date_time(give_up_at)}, and you will be told if that fails."
     )
-    text = _text(envelope, words, [(one, "") for one in delayed], host)
+    text = _text(envelope, words, [(one, "") for one in delayed], letterhead.host)
     retry = (f"Will-Retry-Until: {date_time(give_up_at)}",)
-    status = _status_fields(envelope, delayed, "delayed", host, retry)
+    status = _status_fields(envelope, delayed, "delayed", letterhead.host, retry)
     report = _Composition("Your message is delayed", text, status)
-    return _compose(
-        report,
-        envelope,
-        header,
-        host=host,
-        postmaster=postmaster,
-        now=now,
-        message_id=message_id,
-        boundary=boundary,
-    )
+    return _compose(report, envelope, header, letterhead)
 
 
 def success(
     envelope: Envelope,
     header: bytes,
     delivered: Sequence[FailedRecipient],
+    letterhead: Letterhead,
     *,
     action: str,
-    host: str,
-    postmaster: str,
-    now: float,
-    message_id: str,
-    boundary: str,
 ) -> Report:
     """The report that ``delivered`` were: ``action`` is "delivered", or "relayed" to a mail system that reports on
     nothing (RFC 3464 2.3.3). The rest as in bounce()."""
@@ -174,18 +158,9 @@ def success(
     else:
         subject = "Your message was delivered"
         words = "Your message was delivered to the recipients named below, as you wanted to know."
-    text = _text(envelope, words, [(one, "") for one in delivered], host)
-    report = _Composition(subject, text, _status_fields(envelope, delivered, action, host, ()))
-    return _compose(
-        report,
-        envelope,
-        header,
-        host=host,
-        postmaster=postmaster,
-        now=now,
-        message_id=message_id,
-        boundary=boundary,
-    )
+    text = _text(envelope, words, [(one, "") for one in delivered], letterhead.host)
+    report = _Composition(subject, text, _status_fields(envelope, delivered, action, letterhead.host, ()))
+    return _compose(report, envelope, header, letterhead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,29 +171,19 @@ class _Composition:
     full: bool = False  # the whole content may come back: what did not fail returns the header (RFC 3461 4.3)
 
 
-def _compose(
-    report: _Composition,
-    envelope: Envelope,
-    header: bytes,
-    *,
-    host: str,
-    postmaster: str,
-    now: float,
-    message_id: str,
-    boundary: str,
-) -> Report:
-    to = _showable(envelope.reverse_path, _MAX_PATH)
+def _compose(report: _Composition, envelope: Envelope, header: bytes, letterhead: Letterhead) -> Report:
+    to, boundary = _showable(envelope.reverse_path, _MAX_PATH), letterhead.boundary
     if not to or not _BOUNDARY.fullmatch(boundary):
         raise ValueError("a report needs a reverse-path and a boundary")
-    author = _showable(postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(host)}"
+    author = _showable(letterhead.postmaster, _MAX_PATH) or f"MAILER-DAEMON@{domain(letterhead.host)}"
     returned, returned_type = _returned(envelope, header, full=report.full)
     kind = "delivery-status" if report.status.isascii() else "global-delivery-status"
     top = (
         f"From: Mail Delivery System <{author}>\r\n"
         f"To: <{to}>\r\n"
         f"Subject: {report.subject}\r\n"
-        f"Date: {date_time(now)}\r\n"
-        f"Message-ID: {message_id}\r\n"
+        f"Date: {date_time(letterhead.now)}\r\n"
+        f"Message-ID: {letterhead.message_id}\r\n"
         "Auto-Submitted: auto-replied\r\n"
         "MIME-Version: 1.0\r\n"
         f'Content-Type: multipart/report; report-type={kind};\r\n\tboundary="{boundary}"\r\n'
