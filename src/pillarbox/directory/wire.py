@@ -19,6 +19,7 @@ ERRORS
 """
 
 import asyncio
+import os
 import re
 import ssl
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ def why(error: OSError) -> str:
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or 'handshake failed'}"
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # the loop's own strerror says only which call failed
     return error.strerror or str(error) or type(error).__name__
 
 

@@ -54,7 +54,7 @@ async def test_no_server_is_named_with_its_cause() -> None:
     down = steady_ports(2)
     found = await answer(*down)
     assert isinstance(found, NotReached)
-    assert all(f"127.0.0.1:{port}: cannot connect" in str(found) for port in down)
+    assert all(f"127.0.0.1:{port}: cannot connect: Connection refused" in str(found) for port in down)
 
 
 async def test_one_that_says_nothing_has_had_no_password_and_is_passed_over() -> None:
