@@ -17,6 +17,7 @@ from pillarbox.config.directories import kinds
 from pillarbox.config.model import (
     FileTable,
     LegacyTable,
+    LogTable,
     MaildirTable,
     ServerTable,
     SiteTable,
@@ -44,7 +45,7 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
         path=path,
         text=text,
         server=server,
-        log=LogSettings(tables.log.form, tables.log.level),
+        log=_log(tables.log, base),
         metrics=tables.metrics.listen if tables.metrics else None,
         spool=_spool(tables.spool, server, base),
         guard=GuardSettings(**dict(tables.guard)),
@@ -55,6 +56,11 @@ def build(tables: FileTable, path: Path, text: str) -> Settings:
             tables.acme, [site.name for site in tables.site if site.certificate == ACME], server.data_directory, base
         ),
     )
+
+
+def _log(table: LogTable, base: Path) -> LogSettings:
+    lines = table.domino_lines
+    return LogSettings(table.form, table.level, None if lines is None else base / lines)
 
 
 def _server(table: ServerTable, base: Path) -> ServerSettings:

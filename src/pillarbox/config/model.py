@@ -81,6 +81,11 @@ class LogTable(Table):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is written."
     )
+    domino_lines: FilePath | None = Field(
+        None,
+        description="A file that also gets the console lines of a Domino SMTP task, for its fail2ban jail and tools.",
+        examples=["/var/log/pillarbox/console.log"],
+    )
 
 
 class MetricsTable(Table):

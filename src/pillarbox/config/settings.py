@@ -26,10 +26,12 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """The log: its form and the least level that is written."""
+    """The log: its form and the least level that is written. ``domino_lines``: the file for a Domino SMTP task's
+    console lines, None: not wanted."""
 
     form: str  # "json" or "readable"
     level: str
+    domino_lines: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from pillarbox.daemon import loop, paths, stray
 from pillarbox.daemon.notify import keep_watchdog, notify
 from pillarbox.daemon.privileges import end_with_parent
 from pillarbox.spool.settings import CellsSettings
-from pillarbox.telemetry import counters, events
+from pillarbox.telemetry import counters, domino_lines, events
 
 REPORT_EVERY = 1.0
 """Seconds between two reports to the hub."""
@@ -147,6 +147,7 @@ def _configure_log(settings: Settings, name: str, worker: int) -> None:
         role=name,
         worker=worker,
     )
+    domino_lines.configure(settings.log.domino_lines if name == "submission" else None)
     if isinstance(settings.spool, CellsSettings) and settings.spool.durability == "local":  # units have a log each
         log.warning("durability.local", reason="a 250 means one machine's disk, not a quorum of machines")
 

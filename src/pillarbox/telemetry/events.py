@@ -23,6 +23,7 @@ import atexit
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, cast
 
 import structlog
@@ -59,6 +60,8 @@ class _Setup:
     form = "readable"
     level = LEVELS["info"]
     process: dict[str, Any] = {}  # noqa: RUF012  replaced whole by configure, never changed
+    tapped: frozenset[str] = frozenset()
+    tap: "Tap | None" = None
 
 
 def configure(*, form: Literal["json", "readable"], level: str = "info", role: str = "", worker: int = 0) -> None:
@@ -76,6 +79,15 @@ def configure(*, form: Literal["json", "readable"], level: str = "info", role: s
     _Setup.process = {"role": role, **({"worker": worker} if worker else {})} if role else {}
 
 
+Tap = Callable[[str, dict[str, Any]], None]
+
+
+def tap(names: frozenset[str], to: Tap | None) -> None:
+    """These events (info and warning) also go to ``to(event, fields)``, whatever the least level is; one tap at a
+    time. ``to`` never raises; the fields are as logged, secrets not replaced."""
+    _Setup.tapped, _Setup.tap = names if to is not None else frozenset(), to
+
+
 def get_logger(room: str) -> Logger:
     """The logger of a room; usable before configure (then it is readable, level info)."""
     return cast(Logger, _BoundLogger(None, (), {"room": room}))
@@ -89,10 +101,14 @@ class _BoundLogger(structlog.BoundLoggerBase):
             self._proxy_to_logger("debug", event, **fields)
 
     def info(self, event: str, **fields: Any) -> None:
+        if event in _Setup.tapped:
+            self._tap(event, fields)
         if _Setup.level <= 20:
             self._proxy_to_logger("info", event, **fields)
 
     def warning(self, event: str, **fields: Any) -> None:
+        if event in _Setup.tapped:
+            self._tap(event, fields)
         if _Setup.level <= 30:
             self._proxy_to_logger("warning", event, **fields)
 
@@ -102,6 +118,10 @@ class _BoundLogger(structlog.BoundLoggerBase):
     def exception(self, event: str, **fields: Any) -> None:
         fields.setdefault("exc_info", True)
         self._proxy_to_logger("error", event, **fields)
+
+    def _tap(self, event: str, fields: dict[str, Any]) -> None:
+        if _Setup.tap is not None:
+            _Setup.tap(event, {**self._context, **fields})
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
         """One pass from the fields to the line: structlog's chain of processors would copy them twice more."""
