@@ -65,7 +65,7 @@ class Local:
     def offers_tokens(self) -> bool:
         return True
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
         if self.away:
             raise AWAY
         return self.tokens.get(credentials.token, Denied(Reason.WRONG, details={"cause": "not ours"}))
@@ -75,7 +75,7 @@ class Local:
         return True
 
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
-        return await self.verify_token(TokenCredentials("", certificate.decode()))
+        return await self.verify_token(TokenCredentials("", certificate.decode()), known_place=True)
 
 
 async def ask(directory: Directory, password: str = "right", login: str = "anna") -> str:
@@ -244,7 +244,7 @@ async def token(directory: Chain, said: str, how: str) -> str:
     """The login, or the reason."""
     try:
         if how == "token":
-            answer = await directory.verify_token(TokenCredentials("", said))
+            answer = await directory.verify_token(TokenCredentials("", said), known_place=True)
         else:
             answer = await directory.verify_certificate(said.encode(), "")
     except Unavailable:

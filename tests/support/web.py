@@ -26,12 +26,14 @@ def json_answer(document: Any, *headers: str, status: str = "200 OK") -> bytes:
 
 class WebServer:
     """See the module's text. What it has no answer for is a 404; ``None`` is no answer at all. ``drops``: at so many
-    requests it ends the connection."""
+    requests it ends the connection. While ``gate`` is not set nobody is answered."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, bytes | None] = {}
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.heard = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.drops = 0
         self._context = context
         self._server: asyncio.Server | None = None
@@ -78,6 +80,7 @@ class WebServer:
                 if self.drops:
                     self.drops -= 1
                     return
+                await self.gate.wait()
                 said = self.answers.get(path, answer(b"", status="404 Not Found"))
                 if said is not None:
                     writer.write(said)

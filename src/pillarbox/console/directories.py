@@ -69,7 +69,7 @@ class Examined:
     async def sign_in(self, login: str, secret: str) -> Identity | Denied:
         """``secret``: the password, or the token. Raises Unavailable."""
         if self.takes_tokens and isinstance(self._directory, TokenDirectory):
-            return await self._directory.verify_token(TokenCredentials(login, secret))
+            return await self._directory.verify_token(TokenCredentials(login, secret), known_place=True)
         return await self._directory.verify(PasswordCredentials(login, secret), known_place=True)
 
 

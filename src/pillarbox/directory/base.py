@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, Protocol, runtime_checkable
 
-from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials, TokenHint
+from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramFirst, ScramSecret, TokenCredentials, TokenHint
 
 
 class Unavailable(Exception):
@@ -102,6 +102,54 @@ class ScramDirectory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Proven:
+    """A proof that the server behind has found right: who it is, and its signature for the client."""
+
+    identity: Identity
+    signature: bytes
+
+
+class ScramRelay(Protocol):
+    """One exchange in SCRAM-SHA-256 that a server behind plays."""
+
+    @property
+    def challenge(self) -> bytes:
+        """Its server-first-message, read by scram.read_server_first. For a name that nobody has it is made up."""
+        ...
+
+    async def prove(self, message: bytes) -> Proven | Denied:
+        """What it says to the client-final-message; to be asked once. Raises Unavailable."""
+        ...
+
+    def close(self) -> None:
+        """Gives it up, where it has not come to its end."""
+        ...
+
+
+@runtime_checkable
+class RelaysScram(Protocol):
+    """The ability to be signed in at by SCRAM-SHA-256 though the secrets are a server's behind, which keeps them."""
+
+    def offers_scram(self, counts: Callable[[str], bool]) -> bool:
+        """As a ScramDirectory's."""
+        ...
+
+    @property
+    def relays_scram(self) -> bool:
+        """Whether a server behind may be asked: a challenge then takes its time, for every name. No I/O."""
+        ...
+
+    async def open_scram(self, first: ScramFirst, *, known_place: bool) -> ScramRelay | None:
+        """Begins an exchange, in a time that does not depend on whether somebody has this name (RELAY_TIME at most);
+        None: it is one for ScramDirectory. Raises Unavailable."""
+        ...
+
+
+RELAY_TIME = 0.25
+"""Seconds for a server behind to make a challenge; a later one is none."""
+
+
 @runtime_checkable
 class TokenDirectory(Protocol):
     """The ability to check bearer tokens."""
@@ -111,8 +159,9 @@ class TokenDirectory(Protocol):
         """Whether there is something to check them with."""
         ...
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
-        """Whose token is this. A login beside it must be the token's. Raises Unavailable."""
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
+        """Whose token is this. A login beside it must be the token's. ``known_place``: as for verify. Raises
+        Unavailable."""
         ...
 
 

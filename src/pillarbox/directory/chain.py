@@ -156,10 +156,10 @@ class Chain:
         hints = (each.directory.token_hint for each in self._members if isinstance(each.directory, HintsAtTokens))
         return next(hints, TokenHint())
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
         return await self._first_to_know(
             lambda directory: (
-                directory.verify_token(credentials)
+                directory.verify_token(credentials, known_place=known_place)
                 if isinstance(directory, TokenDirectory) and directory.offers_tokens
                 else None
             )

@@ -120,7 +120,7 @@ class LocalDirectory:
             return Denied(Reason.UNKNOWN)
         return _answer(account, _secret_of(account, account.scram) == credentials.secret)
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
         if self._tokens is None:
             return Denied(Reason.WRONG, details={"cause": "no key"})
         try:

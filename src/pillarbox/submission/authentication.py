@@ -9,7 +9,8 @@ that would count (RFC 7628 3.2.2).
 
 In SCRAM the guard is asked as soon as there is a name, and the challenge with the salt leaves at a fixed time after
 the name came, whether somebody has that name or not. A wrong password cannot be recognised there when it comes
-again, so each failure counts as a distinct one.
+again, so each failure counts as a distinct one. Where a server behind has the secrets and plays the exchange
+(RelaysScram), the client gets its signature only once it is known that the person may sign in here.
 
 Devices sign in at their legacy site and nowhere else, and nobody else there. Right credentials at the wrong site are
 a failure like any other: checked in full, counted, and answered as a wrong password is.
@@ -27,18 +28,21 @@ MUST NOT IMPORT a directory's or guard's implementation; passwords leave this mo
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pillarbox.directory.app_passwords import is_one as is_app_password
 from pillarbox.directory.base import (
+    RELAY_TIME,
     CertificateDirectory,
     Denied,
     HintsAtTokens,
     Identity,
     PeopleDirectory,
     Reason,
+    RelaysScram,
     ScramDirectory,
+    ScramRelay,
     TokenDirectory,
     Unavailable,
 )
@@ -51,8 +55,10 @@ from pillarbox.sasl.mechanism import (
     Disproved,
     Failure,
     PasswordCredentials,
+    ProofWanted,
     ProvenCredentials,
     Refusal,
+    RelayedCredentials,
     SecretWanted,
     Success,
     TokenCredentials,
@@ -120,18 +126,24 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
 class _Exchange:
     """One AUTH."""
 
-    __slots__ = ("_asker", "_mechanism", "_said_at", "_stream", "_verdict")
+    __slots__ = ("_asker", "_mechanism", "_relay", "_relayed", "_said_at", "_stream", "_verdict")
 
     def __init__(self, stream: Stream, mechanism: str, asker: Asker) -> None:
         self._stream = stream
         self._mechanism = mechanism
         self._asker = asker
         self._verdict: Verdict | None = None
+        self._relay: ScramRelay | None = None
+        self._relayed: Identity | Denied | None = None
         self._said_at = asyncio.get_running_loop().time()
 
     async def run(self, initial_response: bytes | None) -> Identity:
         """See authenticate."""
-        step = await self._converse(initial_response)
+        try:
+            step = await self._converse(initial_response)
+        finally:
+            if self._relay is not None:
+                self._relay.close()
         refusal: Refusal | None = None
         match step:
             case Failure():
@@ -140,7 +152,9 @@ class _Exchange:
             case Disproved():
                 # nothing of the password is known here, so the fingerprint is of nothing that comes again
                 self._count(step.authcid, self._asker.services.random(16).hex())
-                await self._fail(step.authcid, "wrong")
+                relayed = self._relayed
+                denied = relayed if isinstance(relayed, Denied) else Denied(Reason.WRONG)
+                await self._fail(step.authcid, denied.reason.name.lower(), denied.details)
             case Success():
                 answer = await self._verify(step.credentials)
                 if isinstance(answer, Identity):
@@ -158,7 +172,11 @@ class _Exchange:
         step = mechanism.step(initial_response)
         while not isinstance(step, Success | Disproved | Failure):
             if isinstance(step, SecretWanted):
-                step = await self._fetch_secret(step)
+                step = await self._begin_scram(step)
+            elif isinstance(step, ProofWanted):
+                step = await self._prove(step)
+                if isinstance(step, Disproved):
+                    return step
             response = await self._ask(step)
             self._said_at = asyncio.get_running_loop().time()
             step = mechanism.step(response)
@@ -177,19 +195,45 @@ class _Exchange:
             case _:
                 raise AssertionError(f"{type(answer).__name__} inside a SASL exchange")
 
-    async def _fetch_secret(self, wanted: SecretWanted) -> SaslChallenge:
+    async def _begin_scram(self, wanted: SecretWanted) -> SaslChallenge:
+        """The challenge, by a secret or by the server that plays the exchange; when it leaves tells nothing."""
         loop = asyncio.get_running_loop()
-        leaves_at = loop.time() + SECRET_TIME
-        await self._ask_guard(wanted.authcid)
-        directory = self._asker.site.directory
-        if not isinstance(directory, ScramDirectory):
-            raise AssertionError("SCRAM at a directory without secrets")
+        site, directory = self._asker.site, self._asker.site.directory
+        relays = isinstance(directory, RelaysScram) and directory.relays_scram
+        leaves_at = loop.time() + SECRET_TIME + (RELAY_TIME if relays else 0.0)
+        verdict = await self._ask_guard(wanted.authcid)
         try:
-            secret = await directory.scram_secret(await _secret_name(wanted.authcid, self._asker.site))
+            name = await _secret_name(wanted.authcid, site)
+            if relays and isinstance(directory, RelaysScram):
+                first = replace(wanted.first, authcid=name)
+                self._relay = await directory.open_scram(first, known_place=verdict.known_place)
+            if self._relay is not None:
+                challenge = wanted.relay(self._relay.challenge)
+            elif isinstance(directory, ScramDirectory):
+                nonce = self._asker.services.random(18).hex()
+                challenge = wanted.proceed(await directory.scram_secret(name), nonce)
+            else:
+                raise AssertionError("SCRAM at a directory without secrets")
         except Unavailable as error:
             raise self._unavailable(error) from error
         await asyncio.sleep(leaves_at - loop.time())
-        return wanted.proceed(secret, self._asker.services.random(18).hex())
+        return challenge
+
+    async def _prove(self, wanted: ProofWanted) -> SaslChallenge | Disproved:
+        """The signature of the server that plays the exchange; none for whom it, or the site, does not let in."""
+        assert self._relay is not None  # noqa: S101 -- a relayed exchange alone asks for this
+        try:
+            answer = await self._relay.prove(wanted.message)
+        except Unavailable as error:
+            raise self._unavailable(error) from error
+        if isinstance(answer, Denied):
+            self._relayed = answer
+            return Disproved(wanted.authcid)
+        if not self._asker.site.admits(answer.identity):
+            self._relayed = Denied(Reason.ELSEWHERE, answer.identity.login)
+            return Disproved(wanted.authcid)
+        self._relayed = answer.identity
+        return wanted.conclude(answer.signature)
 
     async def _ask_guard(self, login: str) -> Verdict:
         if self._verdict is not None:
@@ -228,8 +272,10 @@ class _Exchange:
                 return await self._ask_by_password(credentials, verdict)
             case ProvenCredentials() if isinstance(directory, ScramDirectory):
                 return await directory.verify_proof(credentials)
+            case RelayedCredentials() if self._relayed is not None:
+                return self._relayed
             case TokenCredentials() if isinstance(directory, TokenDirectory):
-                return await directory.verify_token(credentials)
+                return await directory.verify_token(credentials, known_place=verdict.known_place)
             case CertificateClaim(authzid) if isinstance(directory, CertificateDirectory) and certificate is not None:
                 return await directory.verify_certificate(certificate, authzid)
         return Denied(Reason.WRONG)
@@ -258,6 +304,8 @@ class _Exchange:
                 return credentials.token
             case ProvenCredentials():
                 return credentials.secret.stored_key.hex()
+            case RelayedCredentials():  # as above: nothing of the password is known here
+                return self._asker.services.random(16).hex()
             case CertificateClaim():
                 return hashlib.sha256(self._asker.certificate or b"").hexdigest()
 
@@ -304,5 +352,5 @@ def _login(credentials: Claim) -> str:
             return credentials.login
         case CertificateClaim():
             return credentials.authzid
-        case PasswordCredentials() | ProvenCredentials():
+        case PasswordCredentials() | ProvenCredentials() | RelayedCredentials():
             return credentials.authcid

@@ -28,7 +28,7 @@ class Tokens:
     async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
         raise AssertionError("asked about a password")
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
         return ANNA if credentials.token == "good" else Denied(Reason.WRONG)
 
 
@@ -65,8 +65,8 @@ async def test_passwords_and_scram_go_past_it_wherever_it_stands() -> None:
         assert await chain.verify(PasswordCredentials("anna", "x"), known_place=True) == ANNA
         assert await chain.verify(PasswordCredentials("bob", "x"), known_place=True) == Denied(Reason.UNKNOWN)
         assert accounts.asked == ["anna", "bob"]  # unknown people cost what known ones do
-        assert await chain.verify_token(TokenCredentials("", "good")) == ANNA
-        assert await chain.verify_token(TokenCredentials("", "bad")) == Denied(Reason.WRONG)
+        assert await chain.verify_token(TokenCredentials("", "good"), known_place=True) == ANNA
+        assert await chain.verify_token(TokenCredentials("", "bad"), known_place=True) == Denied(Reason.WRONG)
 
 
 async def test_alone_there_is_no_scram_and_no_password() -> None:

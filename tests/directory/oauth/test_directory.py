@@ -73,7 +73,7 @@ def says(web: WebServer, **changed: Any) -> None:
 
 
 async def ask(directory: OauthDirectory, token: str, login: str = "") -> Identity | Denied:
-    return await directory.verify_token(TokenCredentials(login, token))
+    return await directory.verify_token(TokenCredentials(login, token), known_place=True)
 
 
 def why(found: Identity | Denied) -> str:
@@ -395,7 +395,20 @@ async def test_closed_while_it_asks_it_leaves_nothing_behind(make: Make, web: We
     asking = asyncio.create_task(ask(directory, "t"))
     await web.heard.wait()
     directory.close()
-    assert isinstance((await asyncio.gather(asking, return_exceptions=True))[0], asyncio.CancelledError)
+    with pytest.raises(Unavailable, match="closed"):
+        await asking
+    with pytest.raises(Unavailable, match="closed"):
+        await ask(directory, "t")
+
+
+async def test_closed_while_keys_are_fetched_whoever_waits_is_told(make: Make, web: WebServer) -> None:
+    web.answers["/jwks"] = None
+    directory = make(keys_url=f"{web.url}/jwks")
+    asking = asyncio.create_task(ask(directory, signed(web)))
+    await web.heard.wait()
+    directory.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await asking
 
 
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def encoded(octets: bytes) -> str:
 
 async def cause(directory: OauthDirectory, token: str, login: str = "") -> str:
     """Why it is refused."""
-    answer = await directory.verify_token(TokenCredentials(login, token))
+    answer = await directory.verify_token(TokenCredentials(login, token), known_place=True)
     assert isinstance(answer, Denied)
     return answer.details["cause"]
 
@@ -76,7 +76,7 @@ async def test_a_token_that_the_providers_key_has_signed_gets_in(
     provider: Provider, directory: OauthDirectory
 ) -> None:
     for token in (signed(provider, claims(provider)), signed(provider, claims(provider, aud=["other", AUDIENCE]))):
-        answer = await directory.verify_token(TokenCredentials("anna@example.org", token))
+        answer = await directory.verify_token(TokenCredentials("anna@example.org", token), known_place=True)
         assert answer == Identity("anna", frozenset({"anna@example.org"}), source="corp")
 
 
@@ -189,7 +189,7 @@ async def test_claims_of_a_signed_token_that_are_not_right(
     changed: dict[str, Any], expected: str, provider: Provider, directory: OauthDirectory
 ) -> None:
     token = signed(provider, claims(provider, **changed))
-    answer = await directory.verify_token(TokenCredentials("", token))
+    answer = await directory.verify_token(TokenCredentials("", token), known_place=True)
     assert isinstance(answer, Denied) and answer.details["cause"] == expected
     assert answer.reason is (Reason.EXPIRED if expected == "expiry" else Reason.WRONG)
 
@@ -199,13 +199,13 @@ async def test_the_tenant_must_be_the_one(provider: Provider) -> None:
     assert await cause(directory, signed(provider, claims(provider))) == "tenant"
     assert await cause(directory, signed(provider, claims(provider, tid="other"))) == "tenant"
     said = signed(provider, claims(provider, tid="0f1e2d3c"))
-    assert isinstance(await directory.verify_token(TokenCredentials("", said)), Identity)
+    assert isinstance(await directory.verify_token(TokenCredentials("", said), known_place=True), Identity)
     directory.close()
 
 
 async def test_a_real_token_that_has_expired_is_refused_as_expired(provider: Provider) -> None:
     later = OauthDirectory(settings(provider), now=lambda: time.time() + 3_700)
-    answer = await later.verify_token(TokenCredentials("", provider.token_for("scanner", "jwt")))
+    answer = await later.verify_token(TokenCredentials("", provider.token_for("scanner", "jwt")), known_place=True)
     assert answer == Denied(Reason.EXPIRED)
     later.close()
 
@@ -224,5 +224,7 @@ async def test_the_name_beside_the_token_must_be_its_own(
 async def test_the_name_may_be_the_login_or_an_address_in_any_case(
     name: str, provider: Provider, directory: OauthDirectory
 ) -> None:
-    answer = await directory.verify_token(TokenCredentials(name, signed(provider, claims(provider))))
+    answer = await directory.verify_token(
+        TokenCredentials(name, signed(provider, claims(provider))), known_place=True
+    )
     assert isinstance(answer, Identity)

@@ -29,8 +29,8 @@ class Provider:
             raise Unavailable("away")
         return tuple(PublicKey(kid, frozenset({"RS256"}), object()) for kid in self.kids)
 
-    async def ids(self, kid: str, algorithm: str = "RS256") -> list[str]:
-        return [key.kid for key in await self.keys.fitting(TokenHeader(algorithm, kid))]
+    async def ids(self, kid: str, algorithm: str = "RS256", *, known_place: bool = True) -> list[str]:
+        return [key.kid for key in await self.keys.fitting(TokenHeader(algorithm, kid), known_place=known_place)]
 
 
 async def settle() -> None:
@@ -58,6 +58,20 @@ async def test_a_new_key_is_fetched_at_once_and_made_up_ids_cost_one_fetch_in_a_
     provider.now += AGAIN
     for number in range(1_000):
         assert await provider.ids(f"made-up-{number}") == []
+    assert provider.asked == 3
+
+
+async def test_strangers_made_up_ids_do_not_spend_what_known_places_may_ask_for() -> None:
+    provider = Provider("a")
+    assert await provider.ids("a") == ["a"]
+    for number in range(1_000):
+        assert await provider.ids(f"made-up-{number}", known_place=False) == []
+    assert provider.asked == 2
+    provider.kids = ["b"]
+    assert await provider.ids("b", known_place=False) == []
+    assert await provider.ids("b") == ["b"]
+    for number in range(1_000):
+        assert await provider.ids(f"made-up-{number}", known_place=bool(number % 2)) == []
     assert provider.asked == 3
 
 

@@ -63,7 +63,7 @@ def directory(text: str) -> Iterator[OauthDirectory]:
 async def ask(asked: OauthDirectory, claims: dict[str, Any] | str, login: str = "") -> Identity | str:
     """Who it is, or why not."""
     token = claims if isinstance(claims, str) else jwt.encode(claims, KEY, "RS256", {"kid": "k", "typ": "JWT"})
-    answer = await asked.verify_token(TokenCredentials(login, token))
+    answer = await asked.verify_token(TokenCredentials(login, token), known_place=True)
     return answer.details["cause"] if isinstance(answer, Denied) else answer
 
 

@@ -8,6 +8,9 @@ remembered for a short time under a keyed hash, a yes never longer than the toke
 same time is asked once. With ``people`` another directory says who has the login, what addresses are theirs, and
 whether they may sign in at all; else the token's own claims do.
 
+Whoever comes from a place that is not known waits apart: no more than half of the connections are for strangers, no
+more than ``STRANGERS_WAITING`` of them wait, and what they make the provider fail at keeps nobody else from it.
+
 The name beside the token must be its login or one of the person's addresses: mail programs like to name those.
 
 STANDARDS
@@ -18,28 +21,31 @@ ERRORS
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
 from pillarbox.directory import figures
-from pillarbox.directory.base import Denied, Identity, Reason, Unavailable
+from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.oauth.claims import Said, judge
 from pillarbox.directory.oauth.keys import Keys
 from pillarbox.directory.oauth.provider import Provider
 from pillarbox.directory.oauth.settings import CheckBy, OauthSettings
 from pillarbox.directory.preparation import login_key
-from pillarbox.directory.token import TokenRefused, read_header
+from pillarbox.directory.token import PublicKey, TokenHeader, TokenRefused, read_header
 from pillarbox.directory.upstream import Narrate, silent
 from pillarbox.sasl.mechanism import Credentials, TokenCredentials, TokenHint
 
 RIGHT_CEILING = 8_192
 WRONG_CEILING = 8_192
 PEOPLE_CEILING = 8_192
-WAITING = 256
-"""Questions to the provider at a time, asked or in line."""
+ASKING = 1_024
+"""Questions to the provider at a time, asked or in line; whoever asks one more is told that it cannot be said."""
+STRANGERS_WAITING = 256
+"""Those who may wait for it, of those who come from places that are not known."""
 
 FindPerson = Callable[[str], Awaitable[Identity | Denied]]
 
@@ -72,7 +78,10 @@ class OauthDirectory:
         self._right = Memory[Said](settings.cache, RIGHT_CEILING)
         self._wrong = Memory[Denied](settings.wrong_cache, WRONG_CEILING)
         self._people = Memory[Identity](settings.refresh, PEOPLE_CEILING)
-        self._asking: dict[bytes, asyncio.Task[Said | Denied]] = {}
+        self._asking: dict[tuple[bytes, bool], asyncio.Task[Said | Denied]] = {}
+        self._strangers = asyncio.Semaphore(max(1, settings.connections // 2))
+        self._waiting = 0
+        self._closed = False
 
     @property
     def token_hint(self) -> TokenHint:
@@ -82,17 +91,17 @@ class OauthDirectory:
         """Nobody has a password here."""
         return Denied(Reason.UNKNOWN)
 
-    async def verify_token(self, credentials: TokenCredentials) -> Identity | Denied:
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
         try:
-            answer = await self._judge_token(credentials)
+            answer = await self._judge_token(credentials, known_place)
         except Unavailable:
             figures.count_unavailable(self.settings.name)
             raise
         figures.count(self.settings.name, answer)
         return answer
 
-    async def _judge_token(self, credentials: TokenCredentials) -> Identity | Denied:
-        said = await self._check(credentials.token)
+    async def _judge_token(self, credentials: TokenCredentials, known_place: bool) -> Identity | Denied:
+        said = await self._check(credentials.token, known_place)
         if isinstance(said, Denied):
             self._narrate(f"the token is refused: {said.details['cause']}")
             return said
@@ -109,10 +118,11 @@ class OauthDirectory:
         if self.settings.check_by is CheckBy.KEYS:
             await self._keys.fetch()
         else:
-            await self._provider.ask_about("a-token-that-nobody-has")
+            await self._provider.ask_about("a-token-that-nobody-has", known_place=True)
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Ends its connections. Whoever asks now, or still waits, is told that it cannot say."""
+        self._closed = True
         for task in self._asking.values():
             task.cancel()
         self._keys.close()
@@ -136,13 +146,13 @@ class OauthDirectory:
 
     # -- whether it is good
 
-    async def _check(self, token: str) -> Said | Denied:
+    async def _check(self, token: str, known_place: bool) -> Said | Denied:
         if self.settings.check_by is not CheckBy.KEYS:
-            return await self._ask(token)
+            return await self._ask(token, known_place)
         try:
             header = read_header(token)
             refused = TokenRefused("key")
-            for key in await self._keys.fitting(header):
+            for key in await self._keys_for(header, known_place):
                 try:
                     claims = key.claims_of(token, header)
                 except TokenRefused as error:
@@ -153,8 +163,13 @@ class OauthDirectory:
             refused = error
         return _denied(refused)
 
-    async def _ask(self, token: str) -> Said | Denied:
-        """What the provider says of it, or said a moment ago."""
+    async def _keys_for(self, header: TokenHeader, known_place: bool) -> list[PublicKey]:
+        with contextlib.nullcontext() if known_place else self._in_line():
+            return await self._keys.fitting(header, known_place=known_place)
+
+    async def _ask(self, token: str, known_place: bool) -> Said | Denied:
+        """What the provider says of it, or said a moment ago. The same question at the same time is one; strangers'
+        are apart, for they wait. A session that leaves does not end it for the others."""
         entry, now = self._entry.of(token), self._clock()
         said = self._right.get(entry, now)
         if said is not None and (said.expires_at is None or self._now() < said.expires_at + self.settings.leeway):
@@ -162,22 +177,49 @@ class OauthDirectory:
         wrong = self._wrong.get(entry, now)
         if wrong is not None:
             return wrong
-        task = self._asking.get(entry)
+        question = (entry, known_place)
+        task = self._asking.get(question)
         if task is None:
-            if len(self._asking) >= WAITING:
-                raise Unavailable("too many questions to the provider are waiting already")
-            task = self._asking[entry] = asyncio.create_task(self._judge(entry, token))
-            task.add_done_callback(lambda done: self._asked(entry, done))
-        return await asyncio.shield(task)
+            if self._closed or len(self._asking) >= ASKING:
+                raise NotReached("closed" if self._closed else "too many tokens wait for the provider already")
+            task = self._asking[question] = asyncio.create_task(self._wait(entry, token, known_place))
+            task.add_done_callback(lambda done: self._asked(question, done))
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise Unavailable("closed")
+        return task.result()
 
-    def _asked(self, entry: bytes, task: asyncio.Task[Said | Denied]) -> None:
-        self._asking.pop(entry, None)
+    def _asked(self, question: tuple[bytes, bool], task: asyncio.Task[Said | Denied]) -> None:
+        self._asking.pop(question, None)
         if not task.cancelled():
             task.exception()  # nobody may have waited for it to the end
 
-    async def _judge(self, entry: bytes, token: str) -> Said | Denied:
+    @contextlib.contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """One stranger more. Raises NotReached."""
+        if self._waiting >= STRANGERS_WAITING:
+            raise NotReached("too many tokens from unknown places wait for the provider already")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def _wait(self, entry: bytes, token: str, known_place: bool) -> Said | Denied:
+        """For a stranger's turn, too, where it is one."""
+        if known_place:
+            return await self._judge(entry, token, known_place)
+        with self._in_line():
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    async with self._strangers:
+                        return await self._judge(entry, token, known_place)
+            except TimeoutError:
+                raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
+
+    async def _judge(self, entry: bytes, token: str, known_place: bool) -> Said | Denied:
         """Asks, and remembers what came of it."""
-        claims = await self._provider.ask_about(token)
+        claims = await self._provider.ask_about(token, known_place=known_place)
         try:
             if claims is None:
                 raise TokenRefused("not active")

@@ -1,10 +1,11 @@
 """A provider's keys, fetched when they are needed and kept while it is away.
 
     keys = Keys("corp", provider.fetch_keys)
-    for key in await keys.fitting(header): ...
+    for key in await keys.fitting(header, known_place=True): ...
 
 They are fetched again after ``AGE``, in the background, and at once for a token whose key is not among them: the
-provider may have a new one. That at most once in ``AGAIN``, so that tokens with made-up key ids cost it nothing. When
+provider may have a new one. That at most once in ``AGAIN``, so that tokens with made-up key ids cost it nothing; and
+once more for known places, so that strangers' ones do not keep their people waiting for a new key. When
 the provider is away, what it last said holds for ``LONGEST``: longer than any outage should last, and not so long
 that a key that was withdrawn for a reason lives on.
 
@@ -51,10 +52,10 @@ class Keys:
         self._failure = ""
         self._failed_at = float("-inf")
         self._told_at = float("-inf")
-        self._looked_again_at = float("-inf")
+        self._looked_again_at = {True: float("-inf"), False: float("-inf")}
         self._fetching: asyncio.Task[None] | None = None
 
-    async def fitting(self, header: TokenHeader) -> list[PublicKey]:
+    async def fitting(self, header: TokenHeader, *, known_place: bool) -> list[PublicKey]:
         """The keys that may have signed such a token; none: nobody has. Raises Unavailable."""
         now = self._clock()
         if now - self._fetched_at >= LONGEST:
@@ -65,12 +66,12 @@ class Keys:
         if found or not header.kid:
             return found
         if self._fetching is None:
-            if now - self._looked_again_at < AGAIN:
+            if now - self._looked_again_at[known_place] < AGAIN:
                 if self._failure:
                     raise Unavailable(self._failure)
                 return []
-            self._looked_again_at = now
-        await asyncio.shield(self._begin())
+            self._looked_again_at[known_place] = now
+        await self._fetched()
         found = self._among(header)
         if not found and self._failure:
             raise Unavailable(self._failure)
@@ -78,14 +79,21 @@ class Keys:
 
     async def fetch(self) -> None:
         """Fetches them now. Raises Unavailable."""
-        await asyncio.shield(self._begin())
+        await self._fetched()
         if self._failure:
             raise Unavailable(self._failure)
 
     def close(self) -> None:
-        """Fetches no more."""
+        """Fetches no more; whoever waits is told that it cannot be said."""
         if self._fetching is not None:
             self._fetching.cancel()
+
+    async def _fetched(self) -> None:
+        """A fetch has ended. Whoever leaves ends it for nobody else."""
+        task = self._begin()
+        await asyncio.wait((task,))
+        if task.cancelled():
+            raise Unavailable("closed")
 
     def _begin(self) -> asyncio.Task[None]:
         """However many want it, it is one fetch."""

@@ -2,7 +2,10 @@
 the configuration.
 
     keys = await provider.fetch_keys()
-    claims = await provider.ask_about(token)      # None: not good
+    claims = await provider.ask_about(token, known_place=True)      # None: not good
+
+Questions from places that are not known have a circuit breaker of their own: a token that the provider fails at, made
+by whoever would like that, pauses nobody else's questions.
 
 STANDARDS
     OpenID Connect Discovery 4 (the issuer in it must be the one asked for), RFC 7517 5 (sets of keys; what is of no
@@ -50,29 +53,33 @@ class Provider:
         self._narrate = narrate
         self._clock = clock
         self._authorization = _authorization(settings)
-        self._http = Http(ca=settings.ca, timeout=settings.timeout, connections=settings.connections)
+        # strangers never have more than half of the connections, and one at least: see directory.py
+        self._http = Http(ca=settings.ca, timeout=settings.timeout, connections=max(2, settings.connections))
         self._plain = is_plain(settings.issuer)
         host = urlsplit(settings.issuer).netloc
-        self._servers = Servers((host,), settings.timeout, directory=settings.name, clock=clock)
+        self._servers = {
+            known_place: Servers((name,), settings.timeout, directory=settings.name, clock=clock)
+            for known_place, name in ((True, host), (False, f"{host} for unknown places"))
+        }
         self._configuration: dict[str, Any] = {}
         self._configured_at = float("-inf")
 
     async def fetch_keys(self) -> tuple[PublicKey, ...]:
         """Those that sign tokens. Raises Unavailable."""
-        return await self._ask(self._fetch_keys)
+        return await self._ask(self._fetch_keys, known_place=True)
 
-    async def ask_about(self, token: str) -> dict[str, Any] | None:
+    async def ask_about(self, token: str, *, known_place: bool) -> dict[str, Any] | None:
         """What the token says; None: it is none, or not good any more. Raises Unavailable."""
         if self._settings.check_by is CheckBy.TOKENINFO:
-            return await self._ask(lambda: self._tokeninfo(token))
-        return await self._ask(lambda: self._introspect(token))
+            return await self._ask(lambda: self._tokeninfo(token), known_place=known_place)
+        return await self._ask(lambda: self._introspect(token), known_place=known_place)
 
     def close(self) -> None:
         """Ends its connections."""
         self._http.close()
 
-    async def _ask(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        return await self._servers.ask(lambda _: work())
+    async def _ask(self, work: Callable[[], Awaitable[Answer]], *, known_place: bool) -> Answer:
+        return await self._servers[known_place].ask(lambda _: work())
 
     # -- keys
 
