@@ -3,6 +3,7 @@
 import base64
 import io
 
+from pillarbox.directory.domino_names import Names
 from pillarbox.directory.domino_people import People, read_people
 
 FORM_2 = "(GDJ0nDZI8l8RJzlRbemg)"
@@ -58,6 +59,45 @@ def test_who_cannot_be_imported_is_named_with_the_reason() -> None:
     assert "not an address" in why["Odd Address"]
     assert "somebody else's" in why["Twin One"] and "somebody else's" in why["Twin Two"]
     assert "8846F7" not in str(people.skipped) and "dUiT" not in str(people.skipped)
+
+
+NAMED = (
+    *("cn: Jada Correr", "cn: JCo", "cn: CN=Jada C/O=ACME", "givenName: Jada", "sn: Correr", "uid: jcorrer"),
+    *("mail: jada@example.org", "mail: J.Correr@example.org", f"HTTPPassword: {FORM_2}"),
+)
+
+
+def test_names_that_count_at_domino_become_further_logins() -> None:
+    entry = person("Jada  Correr/ACME", *NAMED).replace("dn: CN=Jada  Correr/ACME,", "dn: CN=Jada Correr,OU=Sales,")
+    fewer = (
+        "Jada Correr/Sales/ACME",
+        "Jada Correr",
+        "Jada Correr/ACME",
+        "JCo",
+        "Jada C/ACME",
+        "J.Correr@example.org",
+    )
+    assert read(entry).found[0].names == fewer
+    more = read_people(io.BytesIO(entry.encode()), names=Names.MORE).found[0]
+    assert more.names == (*fewer, "Jada", "Correr", "jcorrer") and not more.shared
+
+
+def test_a_name_of_two_is_told_and_one_of_somebody_without_an_account_is_not_given() -> None:
+    password = f"HTTPPassword: {FORM_2}"
+    people = read(
+        person("Anna", "mail: a@example.org", "cn: Twin", "cn: b@example.org", password),
+        person("Bob", "mail: b@example.org", "cn: TWIN", "cn: Lost", "cn: Carol/ACME", password),
+        person("Carol", "mail: c@example.org"),
+        person("Lost One", "cn: lost"),
+    )
+    anna, bob = people.found
+    assert anna.names == ("Anna/ACME", "Anna", "Twin", "b@example.org") and anna.shared == ("Twin", "b@example.org")
+    assert bob.names == ("Bob/ACME", "Bob", "TWIN") and bob.shared == ("TWIN", "Lost", "Carol/ACME")
+
+
+def test_a_name_that_nobody_could_sign_in_by_is_left_out() -> None:
+    one = person("Anna", "mail: a@example.org", f"cn: {'x' * 256}", "cn:: AAE=", f"HTTPPassword: {FORM_2}")
+    assert read(one).found[0].names == ("Anna/ACME", "Anna")
 
 
 def test_another_charset_is_read_when_it_is_named() -> None:

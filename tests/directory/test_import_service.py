@@ -9,7 +9,8 @@ import pytest
 from tests.directory.machines import Machine, account, empty_cell
 
 from pillarbox.directory.accounts import AccountsStore
-from pillarbox.directory.base import InvalidAccount
+from pillarbox.directory.aliases import changed
+from pillarbox.directory.base import Alias, InvalidAccount
 from pillarbox.directory.import_service import import_handlers
 
 OLD, NEW = "(355E98E7C7B59BD810ED845AD0FD2FC4)", "(GDJ0nDZI8l8RJzlRbemg)"
@@ -21,16 +22,21 @@ class Importing:
 
     def __init__(self, accounts: Any) -> None:
         self.accounts = accounts
+        self.ambiguous: list[str] = []
         self.verb = import_handlers(accounts, lambda: 7.5)["user.import"]
 
-    async def __call__(self, stored: str = OLD, *addresses: str, dry_run: bool = False) -> str:
+    async def __call__(
+        self, stored: str = OLD, *addresses: str, dry_run: bool = False, names: tuple[str, ...] = ()
+    ) -> str:
         body = {
             "login": LOGIN,
             "addresses": addresses or (LOGIN,),
             "password_hash": stored,
             "dry_run": dry_run,
+            "names": names,
         }
         answer = await self.verb(None, body)
+        self.ambiguous = answer["ambiguous"]
         return str(answer["done"])
 
     async def found(self) -> Any:
@@ -67,6 +73,30 @@ async def test_an_account_of_somebody_else_is_left_alone(importing: Importing) -
     await importing.accounts.add(account(LOGIN, addresses=("other@example.org",), password_hash="$argon2id$x"))
     assert await importing(OLD, "third@example.org") == "skipped"
     assert (await importing.found()).password_hash == "$argon2id$x"
+
+
+async def test_names_follow_the_import_and_what_an_operator_gave_stays(importing: Importing) -> None:
+    assert await importing(names=("Anna Smith", "Anna")) == "added"
+    await importing.accounts.change(LOGIN, lambda found: changed(found, add=["asmith"]))
+    assert await importing(names=("Anna Smith", "Anna")) == "unchanged"
+    assert await importing(names=("anna smith", "Anna Jones"), dry_run=True) == "updated"
+    assert await importing(names=("Anna Smith", "Anna Jones")) == "updated"
+    assert [alias.name for alias in (await importing.found()).aliases] == ["asmith", "Anna Smith", "Anna Jones"]
+    assert importing.ambiguous == []
+
+
+async def test_a_name_that_another_account_has_is_told_also_before_anything_is_done(importing: Importing) -> None:
+    await importing.accounts.add(account("Anna", aliases=(Alias("Anna Smith"),)))
+    for dry_run in (True, False, True):
+        await importing(names=("Anna Smith", "Anna", "A. Smith"), dry_run=dry_run)
+        assert importing.ambiguous == ["Anna Smith", "Anna"]
+
+
+async def test_an_internet_address_that_is_anothers_alias_becomes_an_account(importing: Importing) -> None:
+    await importing.accounts.add(account("other@example.org", aliases=(Alias(LOGIN),)))
+    assert await importing() == "added"
+    assert (await importing.found()).login == LOGIN
+    assert len(await importing.accounts.list()) == 2
 
 
 @pytest.mark.parametrize(

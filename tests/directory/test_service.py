@@ -117,6 +117,31 @@ async def test_a_password_change_holds_at_once_in_two_workers(house: House) -> N
         assert isinstance(await worker.sign_in("bob", "new"), Identity)
 
 
+async def test_an_alias_holds_at_once_in_two_workers_and_so_does_another_accounts(house: House) -> None:
+    one, two = await house.worker(), await house.worker()
+    added = await house.verb("add", login="Bob@Example.org", password="x", aliases=["Bob Wood/Sales"])
+    assert (added["aliases"], added["void_aliases"]) == (["Bob Wood/Sales"], [])
+    for worker in (one, two):
+        who = await worker.sign_in("CN=Bob Wood/OU=Sales", "x")
+        assert isinstance(who, Identity) and (who.login, who.account) == ("Bob@Example.org", "Bob@Example.org")
+    asked = house.finds
+    assert isinstance(await one.sign_in("CN=Bob Wood/OU=Sales", "x"), Identity) and house.finds == asked
+    await house.verb("add", login="amy", password="x")
+    told = await house.verb("alias", login="amy", add=["bob wood/sales", "amy w"], remove=[])
+    assert told["aliases"] == ["bob wood/sales", "amy w"] and told["void_aliases"] == ["bob wood/sales"]
+    for worker in (one, two):
+        assert await worker.sign_in("CN=Bob Wood/OU=Sales", "x") == Denied(Reason.UNKNOWN)
+        assert isinstance(await worker.sign_in("bob@example.org", "x"), Identity)
+    assert [each["void_aliases"] for each in await house.verb("list")] == [["bob wood/sales"], ["Bob Wood/Sales"]]
+    shown = await house.verb("show", login="amy W")
+    assert (shown["login"], shown["void_aliases"]) == ("amy", ["bob wood/sales"])
+    await house.verb("alias", login="amy", add=[], remove=["Bob Wood/Sales"])
+    for worker in (one, two):
+        assert isinstance(await worker.sign_in("CN=Bob Wood/OU=Sales", "x"), Identity)
+    await house.verb("disable", login="bob@example.org")
+    assert await one.sign_in("Bob Wood/Sales", "x") == Denied(Reason.DISABLED, "Bob@Example.org")
+
+
 async def test_each_verb_that_changes_an_account_is_told_with_a_higher_generation(house: House) -> None:
     worker = await house.worker()
     await house.verb("add", login="Bob", password="x")

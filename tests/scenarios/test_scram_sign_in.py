@@ -1,27 +1,14 @@
 """SCRAM-SHA-256 at the real daemon: offered while every account has a secret, from the next EHLO on."""
 
-import base64
 from pathlib import Path
 
 import pytest
-import scramp  # type: ignore[import-untyped]  # it ships no types
 from tests.support.certs import Authority
 from tests.support.daemon import start_daemon
+from tests.support.scram_client import scram
 from tests.support.talk import Talk
 
 pytestmark = pytest.mark.scenario
-
-
-def scram(talk: Talk, login: str, password: str) -> str:
-    """The last reply of an exchange by scramp's client."""
-    client = scramp.ScramClient(["SCRAM-SHA-256"], login, password)
-    first = base64.b64encode(client.get_client_first().encode()).decode()
-    client.set_server_first(base64.b64decode(talk.say(f"AUTH SCRAM-SHA-256 {first}")[4:]).decode())
-    answer = talk.say(base64.b64encode(client.get_client_final().encode()).decode())
-    if not answer.startswith("334"):
-        return answer
-    client.set_server_final(base64.b64decode(answer[4:]).decode())
-    return talk.say("")
 
 
 def test_an_account_without_a_secret_takes_the_offer_back_until_it_has_one(

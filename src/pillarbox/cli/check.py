@@ -13,6 +13,7 @@ from pillarbox.config import ConfigError, Settings, check_files
 from pillarbox.config import load as load_settings
 from pillarbox.console.cells import look_at
 from pillarbox.console.operations import User
+from pillarbox.directory.domino_names import name_key
 from pillarbox.directory.preparation import login_key
 from pillarbox.doctor.relay import walk
 from pillarbox.doctor.report import Finding, Severity, as_data, worst
@@ -22,6 +23,7 @@ from pillarbox.submission.settings import SiteSettings
 _PATIENCE = 2.0
 _CELL_PATIENCE = 10.0
 """Seconds for a cell, each of its users and hosts."""
+_NAMED = 20
 
 
 def register(app: Typer) -> None:
@@ -100,11 +102,10 @@ async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]
 
 
 async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Finding]:
-    """What the settings want of the accounts; without a daemon its files are asked, if there are any yet."""
+    """Names that two have, and what the settings want of the accounts; without a daemon its files are asked, if there
+    are any yet."""
     scram = _announcing_scram(settings)
     legacy = [site for site in settings.sites if site.legacy is not None]
-    if not scram and not legacy:
-        return []
     if not running and not _are_there(settings.server.data_directory / "accounts.db"):
         return [finding for site in legacy for finding in _devices(site, ())]
     try:
@@ -112,8 +113,29 @@ async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Findin
             users = await verbs.list_users()
     except CommandError as error:
         return [Finding(Severity.NOTE, "accounts", f"they could not be asked: {error.lines[0]}")]
-    found = [_secrets(site, users) for site in scram]
+    found = [*_ambiguous(users), *(_secrets(site, users) for site in scram)]
     return found + [finding for site in legacy for finding in _devices(site, users)]
+
+
+def _ambiguous(users: Sequence[User]) -> Iterator[Finding]:
+    """Aliases that let nobody in."""
+    void = {name_key(name): name for user in users for name in user.void_aliases}
+    owners: dict[str, list[str]] = {key: [] for key in void}
+    for user in users:
+        for key in {name_key(name) for name in (user.login, *user.aliases)} & void.keys():
+            owners[key].append(user.login)
+    logins = {login_key(user.login) for user in users}
+    told = sorted(void)
+    for key in told[:_NAMED]:
+        who = "only the account of that login" if key in logins else "nobody"
+        yield Finding(
+            Severity.WARNING,
+            "accounts",
+            f"{who} signs in as {void[key]}: {', '.join(sorted(owners[key]))} have the name",
+            "pillarbox user change LOGIN --remove-alias NAME",
+        )
+    if len(told) > _NAMED:
+        yield Finding(Severity.WARNING, "accounts", f"so it is with {len(told) - _NAMED} more names")
 
 
 def _are_there(accounts: Path) -> bool:

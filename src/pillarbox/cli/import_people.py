@@ -79,7 +79,7 @@ def _line(who: str, login: str, what: str, why: str, ambiguous: list[str]) -> di
 def _row(line: dict[str, Any]) -> tuple[str, ...]:
     why = [line["why"]] if line["why"] else []
     if line["ambiguous"]:
-        why.append(f"nobody signs in as {', '.join(line['ambiguous'])}: somebody else has the name, too")
+        why.append(f"not by {', '.join(line['ambiguous'])}: somebody else has the name, too")
     return line["who"], line["login"], line["done"], "; ".join(why)
 
 

@@ -145,7 +145,7 @@ def change(
 
 def _warn_of_void(user: User) -> None:
     for name in user.void_aliases:
-        remark(f"but nobody may sign in as {name}: another account has that name, too")
+        remark(f"but not as {name}: another account has that name, too")
 
 
 def _refuse_wildcards(login: str, addresses: tuple[str, ...]) -> None:
@@ -199,7 +199,7 @@ def _state(user: User) -> str:
 
 
 def _aliases(user: User) -> str:
-    marked = (f"{name} (ambiguous: nobody's)" if name in user.void_aliases else name for name in user.aliases)
+    marked = (f"{name} (ambiguous, does not count)" if name in user.void_aliases else name for name in user.aliases)
     return ", ".join(marked) or "-"
 
 

@@ -53,7 +53,7 @@ def changed(account: Account, *, add: Sequence[str] = (), remove: Sequence[str] 
     added = check_aliases(add)
     replaced = {name_key(name) for name in (*remove, *added)}
     kept = (each for each in account.aliases if name_key(each.name) not in replaced)
-    aliases = (*kept, *map(Alias, added))
+    aliases = tuple(sorted((*kept, *map(Alias, added)), key=lambda each: each.imported))
     if len(aliases) > ALIAS_CEILING:
         raise InvalidAccount(f"{account.login} would have {len(aliases)} aliases; expected {ALIAS_CEILING} at most")
     return replace(account, aliases=aliases)
