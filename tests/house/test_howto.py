@@ -23,6 +23,12 @@ INLINE = re.compile(r"`pillarbox ([a-z][^`]*)`")
 AFTER = {"|", ">", "&&", ";"}
 # what typer raises for a command line that it does not take
 UsageError: type[Exception] = BadParameter.__mro__[1]
+# in what the program is said to say: what it puts in, and what are the words of OpenSSL, the system, a server
+PUT_IN = re.compile(r"\.\.\.|\"[^\"]*\"|: |\banna\b|\b[0-9]+\b")
+OTHERS = {
+    "No such file or directory", "Connection refused", "Permission denied", "WRONG_VERSION_NUMBER", "[UNAVAILABLE]",
+    "hostname mismatch", "unable to get local issuer certificate",
+}  # fmt: skip
 SITE = """
 [[site]]
 name = "mail.example.org"
@@ -116,6 +122,26 @@ def test_settings_that_are_told_are_valid(page: Path, tmp_path: Path) -> None:
         whole = block if "[[site]]" in block else SITE + block
         settings = parse(whole, tmp_path / "pillarbox.toml")
         assert settings.sites, block
+
+
+def test_what_a_page_says_that_the_program_says_stands_in_the_program() -> None:
+    """In the tables headed "it says" or `cause`: each text but what is put into it, or is others' own."""
+    code = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    told = {}
+    for page in PAGES:
+        for table in re.findall(r"^\| (?:it says|`cause`) \|.*\n\|[-| ]+\n((?:\|.*\n)+)", page.read_text(), re.M):
+            for text in (span for row in table.splitlines() for span in re.findall(r"`([^`]+)`", row.split("|")[1])):
+                told[text] = {part.strip() for part in PUT_IN.split(text)} - OTHERS - {""}
+    assert [text for text, parts in told.items() if not parts or any(part not in code for part in parts)] == []
+    assert len(told) > 25
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lock_files_that_a_page_installs_are_there(page: Path) -> None:
+    files = re.findall(r"-r (requirements[a-z-]*\.lock)", page.read_text())
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    assert not re.search(r"pip install ['\"]?pillarbox", page.read_text()), "there is no such package to be found"
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes it")
