@@ -134,10 +134,8 @@ def test_and_a_site_may_be_without(tmp_path: Path, authority: Authority, request
         (["list", "nobody"], "nobody"),
     ],
 )
-def test_mistakes_are_told(
-    tmp_path: Path, authority: Authority, request: pytest.FixtureRequest, arguments: list[str], told: str
-) -> None:
-    done = verb(started(tmp_path, authority, request), *arguments)
+def test_mistakes_are_told(shared_daemon: RunningDaemon, arguments: list[str], told: str) -> None:
+    done = verb(shared_daemon, *arguments)
     assert done.returncode in (1, 2)
     assert told in done.stderr
     assert "Traceback" not in done.stderr
