@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import scramp  # type: ignore[import-untyped]  # it ships no types
-from tests.support.office import DEVICE, MECHANISMS, PASSWORDS, PERSON, Office, office, token
+from tests.support.office import DEVICE, MECHANISMS, PASSWORDS, PERSON, Office, alias_of, office, token
 from tests.support.submission import Talker, talker
 
 FAILED = ["5.7.8 Authentication credentials invalid"]
@@ -86,6 +86,19 @@ async def test_right_credentials_at_the_wrong_site_are_answered_as_wrong_ones(tm
                 assert (await attempt(client, mechanism, at_home, PASSWORDS[at_home]))[-1][0] == 235
                 await client.command(f"MAIL FROM:<{at_home}>", 250)
             guard.successes.clear()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+async def test_an_alias_is_good_where_its_account_is_and_nothing_is_told_of_it_elsewhere(
+    tmp_path: Path, mechanism: str
+) -> None:
+    async with office(tmp_path) as place:
+        for port, at_home, foreign in sites(place):
+            async with session(place, port) as client:
+                said = await attempt(client, mechanism, alias_of(foreign), PASSWORDS[foreign])
+                assert said == [(535, FAILED)], "no signature of ours, which would confirm the password"
+                assert (await attempt(client, mechanism, f"CN={alias_of(at_home)}", PASSWORDS[at_home]))[-1][0] == 235
+                await client.command(f"MAIL FROM:<{at_home}>", 250)
 
 
 async def test_a_certificate_at_the_wrong_site_is_nobodys(tmp_path: Path) -> None:

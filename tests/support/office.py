@@ -24,7 +24,7 @@ from tests.support.certs import Authority
 from tests.support.submission import Server, Talker, submission
 
 from pillarbox.directory.accounts import AccountsStore
-from pillarbox.directory.base import Account
+from pillarbox.directory.base import Account, Alias
 from pillarbox.directory.chain import Member
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.password import Passwords
@@ -121,6 +121,11 @@ async def office(
         )
 
 
+def alias_of(login: str) -> str:
+    """A further login name of the account."""
+    return f"{login.partition('@')[0]}/Office"
+
+
 async def _people(folder: Path, stack: AsyncExitStack, without_scram: str) -> LocalDirectory:
     (folder / "token.key").write_text(SECRET)
     tokens = TokenSettings(folder / "token.key", "https://id.example", "pillarbox")
@@ -131,7 +136,8 @@ async def _people(folder: Path, stack: AsyncExitStack, without_scram: str) -> Lo
     for login, password in PASSWORDS.items():
         hashed = await passwords.hash(password)
         scram = None if login == without_scram else create_secret(password, iterations=4096)
-        await accounts.add(Account(login, (), (), False, None, False, 0, 0.0, 0.0, hashed, scram, (f"cn:{login}",)))
+        also: dict[str, Any] = {"certificates": (f"cn:{login}",), "aliases": (Alias(alias_of(login)),)}
+        await accounts.add(Account(login, (), (), False, None, False, 0, 0.0, 0.0, hashed, scram, **also))
     directory = LocalDirectory(accounts, local, passwords=passwords)
     stack.callback(directory.close)
     return directory

@@ -337,11 +337,13 @@ class _Exchange:
 
 async def _secret_name(authcid: str, site: Site) -> str:
     """Whose secret an exchange in SCRAM gets. At the wrong site that of a name that nobody can have: our signature
-    would tell before the 535 that the password was right. Raises Unavailable."""
-    at_home = site.is_home_of(authcid)
-    if at_home and site.settings.domains and isinstance(site.directory, PeopleDirectory):
+    would tell before the 535 that the password was right. ``authcid`` may be an alias: whom it means counts. Raises
+    Unavailable."""
+    settings, at_home = site.settings, site.is_home_of(authcid)
+    limited = settings.domains or settings.foreign_logins or settings.legacy is not None
+    if limited and isinstance(site.directory, PeopleDirectory):
         person = await site.directory.find_person(authcid)
-        at_home = isinstance(person, Denied) or site.admits(person)
+        at_home = at_home if isinstance(person, Denied) else site.admits(person)
     return authcid if at_home else f"{login_key(authcid)}\0"
 
 
