@@ -11,14 +11,26 @@ _MAKE = re.compile(r"`make (?P<name>[a-z][a-z-]*)")
 
 
 def dead_links(root: Path, document: Path) -> list[str]:
-    """Relative links lead to files that exist."""
+    """Relative links lead to files that exist, and to headings that are in them."""
     complaints = []
     for found in _LINK.finditer(document.read_text()):
-        target = found["target"].partition("#")[0]
-        elsewhere = not target or "://" in target or target.startswith("mailto:")
-        if not elsewhere and not (document.parent / target).resolve().exists():
+        target, _, heading = found["target"].partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        there = (document.parent / target).resolve() if target else document
+        if not there.exists():
             complaints.append(f"{document.relative_to(root)}: {target} does not exist")
+        elif heading and there.suffix == ".md" and heading not in headings(there.read_text()):
+            complaints.append(f"{document.relative_to(root)}: {found['target']}: there is no such heading")
     return complaints
+
+
+def headings(text: str) -> set[str]:
+    """What leads to the headings of a document, as forges make it of their words."""
+    outside = re.sub(r"^[ ]*```.*?^[ ]*```", "", text, flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.*?)\s*$", outside, re.M)
+    shown = [re.sub(r"\]\([^)]*\)", "", title) for title in titles]
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in shown}
 
 
 def dead_tests(root: Path, document: Path) -> list[str]:

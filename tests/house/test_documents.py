@@ -20,8 +20,15 @@ def test_links_lead_somewhere() -> None:
 
 def test_a_dead_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("[a](page.md#top) [b](https://example.org/) [c](gone.md)")
-    assert documents.dead_links(tmp_path, page) == ["page.md: gone.md does not exist"]
+    text = (
+        "# Top, `of` it\n[a](page.md#top-of-it) [b](https://example.org/#x) [c](gone.md) [d](#top) [e](#top-of-it)\n"
+    )
+    page.write_text(f"{text}```\n# No heading\n```\n[f](page.md#no-heading)\n")
+    assert documents.dead_links(tmp_path, page) == [
+        "page.md: gone.md does not exist",
+        "page.md: #top: there is no such heading",
+        "page.md: page.md#no-heading: there is no such heading",
+    ]
 
 
 def test_tests_that_documents_name_exist() -> None:
@@ -60,8 +67,11 @@ def test_the_readme_has_the_two_commands() -> None:
 def test_lock_files_have_hashes_and_no_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     run_time = {_name(each) for each in project["dependencies"]}
-    development = run_time | {_name(each) for each in project["optional-dependencies"]["dev"]} | {"hatchling"}
+    extras = {name: {_name(each) for each in wanted} for name, wanted in project["optional-dependencies"].items()}
+    development = run_time | extras["dev"] | {"hatchling"}
     locks = (
+        *((f"requirements-{name}.lock", run_time | extras[name]) for name in ("acme", "hashes", "ldap", "oauth")),
+        ("requirements-cluster.lock", run_time | extras["cluster"] | extras["sql"]),
         ("requirements.lock", run_time),
         ("requirements-dev.lock", development),
         ("tests/fuzz/requirements.lock", {"atheris"}),
