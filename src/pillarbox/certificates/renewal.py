@@ -28,8 +28,8 @@ MOST_WHEN_LIMITED = 604_800.0
 LEAST_NEAR_THE_END = 900.0
 """No shorter pause than this follows from a certificate's running out."""
 
-
 LONGEST_REST = 86_400.0
+"""Seconds before which no certificate follows another, unless these live for less than ten times as long."""
 
 
 def due_at(kept: Kept, suggested: float | None = None) -> float:

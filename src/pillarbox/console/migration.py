@@ -19,6 +19,7 @@ from pillarbox.console.archives import moved
 from pillarbox.spool.base import QueueIdTaken, Restorer, Source, Stored, UnknownQueueId
 
 BATCH = 200
+"""Messages that are carried, and removed where they came from, at a time."""
 
 
 class Refused(Exception):

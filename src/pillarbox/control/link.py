@@ -5,6 +5,9 @@
 
 ``repeat`` is for requests that may be carried out twice without harm: when the channel ends before the reply, the
 request is sent again on the next one. Without it ChannelClosed is raised: the outcome is unknown.
+
+ERRORS
+    ChannelClosed: also when there was no connection within the patience. RemoteError as in channel.py.
 """
 
 import asyncio

@@ -17,6 +17,10 @@ Connections are accepted here, a few at a time. Where load balancers are listed,
 socket (preface.py) before a transport, a Doorstep or TLS is made of it; and before that the ``porch`` is asked, where
 a flood waits as bare sockets.
 
+ERRORS
+    OSError: a socket that cannot listen; ConnectionResetError: the peer was gone before its handshake began. What a
+    handshake raises (ssl.SSLError, TimeoutError) passes through.
+
 MUST NOT IMPORT anything of ours but preface.
 """
 
@@ -41,6 +45,7 @@ TLS_BUFFER = 16_384
 handshake touches is paid for by every idle session. A busy peer is read several buffers at a time all the same."""
 
 BACKLOG = 1024
+"""Connections that may wait to be accepted."""
 
 
 def switches_certificates(context: ssl.SSLContext) -> bool:

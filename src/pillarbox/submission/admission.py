@@ -9,6 +9,9 @@ that they cannot fill it; when it is full the newest takes the place of the one 
 client signs in within a moment, so whoever would keep it out must open the whole lobby anew within that moment, again
 and again, while connections that just wait push out each other. TLS handshakes, which cost the most and prove the
 least, have a lobby of their own inside it.
+
+ERRORS
+    None.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,10 @@ from pillarbox.submission.settings import SiteSettings
 from pillarbox.submission.turns import Turns
 
 QUOTA_TOLD_FOR = 3600.0
+"""Seconds for which a login that is over its quota is no news again."""
+
 _LOGINS_TOLD = 1_000
+"""Logins for which that is remembered."""
 
 SHARE = 0.2
 """Of the worker's time: what strangers get at most, and as much again signed-in sessions that send nothing."""

@@ -9,6 +9,9 @@ where nobody signed in lately pays for that from the strangers' share of the tim
 socket and no more.
 
 Knows nothing of sites and sessions. A worker that ends lets in who waits, to be told so.
+
+ERRORS
+    None.
 """
 
 import socket

@@ -13,6 +13,9 @@ asks. Costs are what a step takes on one core of today, rounded up; they need no
 magnitude decides.
 
 Knows nothing of sockets, sites or replies; a waiter may be cancelled at any time.
+
+ERRORS
+    ValueError: a share that is none, a caller's bug.
 """
 
 import asyncio

@@ -9,6 +9,9 @@
 ``snapshot()`` returns everything as plain data for the control channel; the hub adds the snapshots of all
 processes and keeps the totals of those that ended (a counter never goes back). Metric names get the prefix
 ``pillarbox_`` at the endpoint. Numbers are changed from the loop's thread only.
+
+ERRORS
+    ValueError: a metric that is declared or changed otherwise than it was declared, a caller's bug.
 """
 
 from bisect import bisect_left
