@@ -8,7 +8,8 @@
 The server is somebody else's, and may be broken or hostile: a line has a ceiling, what was not asked for is not read
 without end, NUL is no text, and octets that came in the clear before TLS end the connection.
 
-Whoever sends a password says so by ``reached``: from then on each failure says that it may have come there.
+Whoever sends a password says so by ``reached``: from then on each failure says that it may have come there. Whoever
+sends a login says so by ``told``.
 
 STANDARDS
     RFC 6125 (the certificate is the host's), RFC 8446; response injection at STARTTLS, RFC 8314 4.
@@ -106,6 +107,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.reached = False
+        self.told = False
         self.gone = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()

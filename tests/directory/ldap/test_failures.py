@@ -315,3 +315,16 @@ async def test_a_filter_that_the_library_minds_is_not_the_servers_failure(make: 
     for _ in range(5):
         with pytest.raises(NotReached, match="Bad search filter"):
             await backend.find("anna")
+
+
+async def test_a_search_that_fails_after_a_bind_by_template_does_not_give_the_try_back(
+    make: Make, front: Front, slapd: Slapd
+) -> None:
+    template = {"bind_as": f"uid={{login}},ou=people,{slapd_tree.OPENLDAP}", "bind_dn": None, "password_file": None}
+    backend = make(front.uri, slapd.uri, members_of=f"cn=gone,ou=groups,{slapd_tree.OPENLDAP}", **template)
+    person = await backend.find("anna")
+    assert person is not None
+    with pytest.raises(Unavailable, match="there is no group") as caught:
+        await backend.check(person, PASSWORD)
+    assert not isinstance(caught.value, NotReached)
+    assert slapd.uri not in str(caught.value)  # the password went to one server only

@@ -140,6 +140,72 @@ async def test_a_bad_before_the_password_is_the_server_s() -> None:
         await end(backend)
 
 
+ODD = "\N{SNOWMAN}@example.org"
+
+
+@pytest.mark.parametrize("reply", [b" BAD cannot read that\r\n", b" NO [UNAVAILABLE] not this one\r\n"])
+async def test_an_odd_login_keeps_nobody_else_from_the_server(reply: bytes) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+        line = await peer.line()
+        await peer.say(line.split(b" ")[0] + (reply if line.endswith(b"}") else b" OK yes\r\n"))
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port))
+        for _ in range(FAILURES + 1):
+            assert isinstance(await ask(backend, login=ODD), NotReached)  # the password was not told
+        assert isinstance(await ask(backend), Identity)
+        await end(backend)
+
+
+@pytest.mark.parametrize("capability", [b"AUTH-RESP-CODE", b"USER"])
+async def test_an_odd_login_keeps_nobody_else_from_a_pop3_server(capability: bytes) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"+OK ready\r\n")
+        while line := await peer.line():
+            if line == b"CAPA":
+                await peer.say(b"+OK\r\n" + capability + b"\r\n.\r\n")
+            elif line == b"USER " + ODD.encode():
+                await peer.say(b"-ERR cannot read that\r\n")
+            else:
+                await peer.say(b"+OK\r\n")
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port, protocol="pop3"))
+        for _ in range(FAILURES + 1):
+            expected = NotReached if capability == b"AUTH-RESP-CODE" else Denied
+            assert isinstance(await ask(backend, login=ODD), expected)
+        assert isinstance(await ask(backend), Identity)
+        await end(backend)
+
+
+@pytest.mark.parametrize("farewell", [b"", b"* BYE what is that\r\n", b"gibberish\r\n"])
+@pytest.mark.parametrize(
+    ("login", "password", "paused"),
+    [
+        (ODD, "secret", False),
+        ('a"b@example.org', "secret", False),
+        ("x" * 300 + "@example.org", "secret", False),
+        (ANNA, "\N{SNOWMAN}", False),
+        (ANNA, "secret", True),
+    ],
+)
+async def test_a_connection_that_ends_at_what_somebody_typed_pauses_a_server_only_if_it_was_ordinary(
+    login: str, password: str, paused: bool, farewell: bytes
+) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] ready\r\n")
+        if await peer.line():
+            await peer.say(farewell)
+
+    async with line_server(talk) as server:
+        backend = MailboxBackend(settings(server.port))
+        found = [await ask(backend, password, login) for _ in range(FAILURES + 1)]
+        assert all(isinstance(each, Unavailable) and not isinstance(each, NotReached) for each in found[:FAILURES])
+        assert ("not asked for a while" in str(found[-1])) is paused
+        await end(backend)
+
+
 # ---- connections
 
 

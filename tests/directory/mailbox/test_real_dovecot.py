@@ -15,6 +15,7 @@ from tests.support.line_server import Peer, line_server
 from pillarbox.directory.base import Denied, Identity, NotReached, Reason, Unavailable
 from pillarbox.directory.mailbox.backend import MailboxBackend
 from pillarbox.directory.mailbox.settings import MailboxSettings
+from pillarbox.directory.servers import FAILURES
 from pillarbox.directory.wire import Place
 
 ODD = {
@@ -157,6 +158,25 @@ async def test_line_ends_in_a_password_are_no_commands(
     async with without_plain(getattr(dovecot, way[2])) as port:
         backend = MailboxBackend(settings(dovecot, authority, way, servers=(Place("127.0.0.1", port),)))
         assert isinstance(await ask(backend, password), Denied)
+        assert isinstance(await ask(backend, PASSWORD), Identity)
+        await end(backend)
+
+
+ODD_LOGINS = ["\N{SNOWMAN}", 'a"b\\', "x" * 10_000, "{5+}", "%$u*'#"]
+
+
+@pytest.mark.parametrize("login", ODD_LOGINS, ids=range(len(ODD_LOGINS)))
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "other"])
+@pytest.mark.parametrize("way", [WAYS[2], WAYS[5]], ids=" ".join)
+async def test_an_odd_login_keeps_nobody_else_out(
+    dovecot: Dovecot, authority: Authority, way: tuple[str, str, str], plain: bool, login: str
+) -> None:
+    port = getattr(dovecot, way[2])
+    async with contextlib.AsyncExitStack() as stack:
+        where = Place("127.0.0.1", port if plain else await stack.enter_async_context(without_plain(port)))
+        backend = MailboxBackend(settings(dovecot, authority, way, servers=(where,)))
+        for _ in range(FAILURES + 1):
+            assert isinstance(await ask(backend, "wrong", login=f"{login}@example.org"), Denied | Unavailable)
         assert isinstance(await ask(backend, PASSWORD), Identity)
         await end(backend)
 

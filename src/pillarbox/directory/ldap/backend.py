@@ -201,13 +201,20 @@ class LdapBackend:
             reason = self._bind(server, link, name, password)
             if reason is not None:
                 return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
-            entry = self._own_entry(server, link, name, login)
-            if entry is None:
-                raise NotJudged(f"{name} may not read its own entry, so its addresses are not known", reached=True)
-            reason = None if self._by_dn else self._bind(server, link, entry.dn, password)
-            if reason is not None:
-                return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
-            found = self._person(server, link, entry)
+            try:
+                return self._check_own_entry(server, link, name, login, password)
+            except ServerFailed as error:  # of a search, which does not know that the password has been there
+                error.reached = True
+                raise
+
+    def _check_own_entry(self, server: Server, link: Link, name: str, login: str, password: str) -> Identity | Denied:
+        entry = self._own_entry(server, link, name, login)
+        if entry is None:
+            raise NotJudged(f"{name} may not read its own entry, so its addresses are not known")
+        reason = None if self._by_dn else self._bind(server, link, entry.dn, password)
+        if reason is not None:
+            return Denied(Reason.OPAQUE, login, {"cause": reason.name.lower()})
+        found = self._person(server, link, entry)
         if found.denied is not None:
             return Denied(Reason.OPAQUE, login, {"cause": found.denied.name.lower()})
         return found.identity

@@ -6,12 +6,17 @@ are theirs comes from the login (naming.py).
 Each connection is for one sign-in; pool.py makes the next one ahead. Several servers take over from each other
 (servers.py), and none is tried after one that the password may have reached.
 
+A server that ends the connection, or no longer speaks its protocol, after it was told an odd login or password (see
+``_ORDINARY``) may do that to whoever types such: it fails for that one, and is not paused for all.
+
 ERRORS
     Unavailable: no server can say.
     Unusable: the file of CA certificates.
 """
 
 import asyncio
+import re
+from typing import Final
 
 from pillarbox.directory.base import Denied, Identity, Reason
 from pillarbox.directory.mailbox.connection import Connection
@@ -20,13 +25,17 @@ from pillarbox.directory.mailbox.pool import Pool
 from pillarbox.directory.mailbox.pop3 import Pop3
 from pillarbox.directory.mailbox.settings import MailboxSettings
 from pillarbox.directory.naming import Naming
-from pillarbox.directory.servers import ServerFailed, Servers
+from pillarbox.directory.servers import NotJudged, ServerFailed, Servers
 from pillarbox.directory.turns import Turns
 from pillarbox.directory.upstream import Narrate, Person, silent
 from pillarbox.directory.wire import Place, Wire, client_context, connect
 
 CONNECT_PART = 0.75
 """Of a server's share of the time, so that what is not connected is known not to have had the password."""
+
+
+_ORDINARY: Final = re.compile(r"[ !#-\[\]-~]{1,255}")
+"""ASCII that can be printed, without the quotation mark and the backslash: what each server has seen many times."""
 
 
 class MailboxBackend:
@@ -75,8 +84,12 @@ class MailboxBackend:
             denied = await connection.sign_in(login, password, self._narrate)
         except BaseException as error:
             connection.wire.abort()
-            if isinstance(error, ServerFailed):
-                self._narrate(f"{place}: {error}")
+            if not isinstance(error, ServerFailed):
+                raise
+            self._narrate(f"{place}: {error}")
+            if connection.wire.told and not (_ORDINARY.fullmatch(login) and _ORDINARY.fullmatch(password)):
+                raise NotJudged(str(error), reached=error.reached) from error
+            if not isinstance(error, NotJudged):
                 self._pool.forget(place)
             raise
         connection.leave()

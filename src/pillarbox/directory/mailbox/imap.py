@@ -4,8 +4,8 @@ AUTHENTICATE PLAIN where it is offered, LOGIN else. LOGIN's arguments are quoted
 literals otherwise: what somebody typed never becomes a command.
 
 A NO is the person's unless its response code says that the server cannot say now. A BYE or an end before the tagged
-reply is the server's. So is a BAD, before the password was told; after that it may be about what this person typed,
-and keeps nobody else from the server.
+reply is the server's. So is a BAD to what has nothing of the person's in it; once the login was told, be it only the
+length of its literal, it may be about what this person typed, and keeps nobody else from the server.
 
 STANDARDS
     RFC 9051 and 3501 (6.2: STARTTLS, AUTHENTICATE, LOGIN; 7.1: status responses; LOGINDISABLED), RFC 4959 (SASL-IR),
@@ -87,14 +87,14 @@ class Imap:
 
     async def _authenticate(self, message: bytes, *, at_once: bool) -> tuple[bytes, bytes]:
         if at_once:
-            self.wire.reached = True
+            self.wire.told = self.wire.reached = True
             return await self._command(b"AUTHENTICATE PLAIN " + message)
         tag = self._tag()
         self.wire.write(tag + b" AUTHENTICATE PLAIN\r\n")
         refused = await self._continued(tag)
         if refused is not None:
             return refused
-        self.wire.reached = True
+        self.wire.told = self.wire.reached = True
         self.wire.write(message + b"\r\n")
         return await self._reply(tag)
 
@@ -102,6 +102,7 @@ class Imap:
         """Each literal waits until the server asks for it: RFC 9051 4.3."""
         tag = self._tag()
         line = tag + b" LOGIN"
+        self.wire.told = True
         for argument in (login, password):
             if _QUOTABLE.fullmatch(argument) and len(argument) <= _LONGEST_QUOTED:
                 line += b' "' + argument.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
@@ -125,7 +126,7 @@ class Imap:
         code = found[1].upper() if found else b""
         if word != b"NO":
             cause = f"could not say: {word.decode('ascii')} {shown(rest)}"
-            raise NotJudged(cause, reached=True) if self.wire.reached else self.wire.failed(cause)
+            raise NotJudged(cause, reached=self.wire.reached) if self.wire.told else self.wire.failed(cause)
         if code in _CANNOT_SAY:
             raise NotJudged(f"could not say: {shown(rest)}")
         if code in _REASONS:

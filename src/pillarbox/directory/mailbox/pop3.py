@@ -6,8 +6,8 @@ and a password with a line end, cannot be said there and are nobody's.
 [IN-USE] is said to whom the server has let in, and whose mailbox another program has open (RFC 2449); some say it of
 a failure of their own as well, before they looked at the password. So it is no yes: the server could not say.
 
-Where [AUTH] tells whose a no is (RFC 3206), one without it is not the person's. Before the password was told it is
-the server's; after that it may be about what this person typed, and keeps nobody else from the server.
+Where [AUTH] tells whose a no is (RFC 3206), one without it is not the person's. To AUTH alone it is the server's;
+once the login was told it may be about what this person typed, and keeps nobody else from the server.
 
 STANDARDS
     RFC 1939 (USER, PASS, QUIT), RFC 2449 (CAPA, response codes, lines of 255 octets), RFC 2595 (STLS), RFC 5034
@@ -94,16 +94,17 @@ class Pop3:
         """The initial response only where the line may be as long (RFC 5034 4)."""
         at_once = b"AUTH PLAIN " + message
         if len(at_once) + 2 <= _COMMAND_CEILING:
-            self.wire.reached = True
+            self.wire.told = self.wire.reached = True
             return await self._command(at_once)
         self.wire.write(b"AUTH PLAIN\r\n")
         line = await self.wire.read_line()
         if line[:1] != b"+" or line[:3] == b"+OK":
             return self._parse(line)
-        self.wire.reached = True
+        self.wire.told = self.wire.reached = True
         return await self._command(message)
 
     async def _user_pass(self, user: bytes, password: bytes) -> tuple[bytes, bytes]:
+        self.wire.told = True
         sign, rest = await self._command(user)
         if sign != b"+OK":
             return sign, rest
@@ -122,7 +123,7 @@ class Pop3:
             raise NotJudged(f"could not say: {shown(rest)}")
         if tells and code != b"AUTH":
             cause = f"could not say: {shown(rest)}"
-            raise NotJudged(cause, reached=True) if self.wire.reached else self.wire.failed(cause)
+            raise NotJudged(cause, reached=self.wire.reached) if self.wire.told else self.wire.failed(cause)
         return opaque(shown(rest))
 
     # -- commands and replies
