@@ -17,7 +17,8 @@ from pillarbox.config import Settings
 from pillarbox.directory.base import AccountLookup, Denied, Directory, Identity, PeopleDirectory, Unavailable
 from pillarbox.directory.budget import Budget
 from pillarbox.directory.chain import Member
-from pillarbox.directory.kinds import make_backend, make_oauth
+from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.kinds import make_backend, make_dovecot, make_oauth
 from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.oauth.settings import OauthSettings
 from pillarbox.directory.settings import DirectorySettings, LocalSettings, UpstreamSettings
@@ -93,12 +94,19 @@ class Directories:
     def _make(self, settings: DirectorySettings) -> AnyDirectory:
         if isinstance(settings, LocalSettings):
             return LocalDirectory(self._accounts, settings)
+        if isinstance(settings, DovecotSettings):
+            return make_dovecot(settings, self._budget, self._false_key)
         if isinstance(settings, UpstreamSettings):
             return Upstream(make_backend(settings), settings, self._budget)
         if isinstance(settings, OauthSettings):
             people = settings.people
             return make_oauth(settings, None if people is None else partial(self._find_person, people))
         raise TypeError(f"{type(settings).__name__} is of no kind")
+
+    def _false_key(self) -> bytes | None:
+        """What salts of names that nobody has come from."""
+        state = self._accounts.scram_state
+        return None if state is None else state.key
 
     async def _find_person(self, name: str, login: str) -> Identity | Denied:
         """Of the directory that has this name now. Raises Unavailable."""

@@ -6,9 +6,11 @@ ERRORS
     Unusable: a library is missing, a file cannot be used; says what to do.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pillarbox.directory.base import Unusable
+from pillarbox.directory.budget import Budget
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.ldap.settings import LdapSettings
 from pillarbox.directory.mailbox.settings import MailboxSettings
@@ -19,6 +21,7 @@ from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
 
 if TYPE_CHECKING:
+    from pillarbox.directory.dovecot.directory import DovecotDirectory
     from pillarbox.directory.oauth.directory import FindPerson, OauthDirectory
 
 
@@ -33,6 +36,16 @@ def make_oauth(
             f'directory "{settings.name}": {error.name} is not installed: pip install "pillarbox[oauth]"'
         ) from None
     return OauthDirectory(settings, find_person, narrate)
+
+
+def make_dovecot(
+    settings: DovecotSettings, budget: Budget, false_key: Callable[[], bytes | None], narrate: Narrate = silent
+) -> "DovecotDirectory":
+    """What asks Dovecot, with the mechanisms that it offers. ``false_key`` as in its module."""
+    from pillarbox.directory.dovecot.backend import DovecotBackend
+    from pillarbox.directory.dovecot.directory import DovecotDirectory
+
+    return DovecotDirectory(DovecotBackend(settings, narrate), settings, budget, false_key)
 
 
 def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backend:

@@ -5,7 +5,9 @@ mechanism turns credentials into responses.
 
     step = mechanism.step(initial_response_or_None)
     Challenge     say it, and step() with the response
-    SecretWanted  fetch the secret of that name, then go on with its proceed(secret, nonce)
+    SecretWanted  fetch the secret of that name, then go on with its proceed(secret, nonce); or, where a server behind
+                  plays the exchange, with relay(its challenge)
+    ProofWanted   ask that server, then go on with conclude(its signature)
     Success       the claim; a directory decides. With ``refusal``: should it say no, the challenge that this makes is
                   said and its response awaited before the 535
     Disproved     the proof does not fit the secret
@@ -69,13 +71,21 @@ class ProvenCredentials:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class RelayedCredentials:
+    """What SCRAM yields where a server behind has played it, and has said who it is."""
+
+    authcid: str
+    authzid: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class CertificateClaim:
     """What EXTERNAL yields: who to act as ("": whoever the certificate is). The certificate is the connection's."""
 
     authzid: str
 
 
-Claim = PasswordCredentials | TokenCredentials | ProvenCredentials | CertificateClaim
+Claim = PasswordCredentials | TokenCredentials | ProvenCredentials | RelayedCredentials | CertificateClaim
 """What an exchange ends with."""
 
 
@@ -111,12 +121,39 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SecretWanted:
-    """The exchange goes on once the secret of ``authcid`` is there: ``proceed(secret, nonce)``; the nonce is fresh,
-    printable ASCII without comma."""
+class ScramFirst:
+    """A client-first-message (RFC 5802 7) that was read: ``message`` is all of it, as it came."""
 
     authcid: str
+    authzid: str
+    nonce: bytes
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretWanted:
+    """The exchange goes on once the secret of ``first.authcid`` is there: ``proceed(secret, nonce)``; the nonce is
+    fresh, printable ASCII without comma. Or a server behind answers ``first.message``: ``relay(challenge)``, its
+    server-first-message, which is known to be one (scram.read_server_first)."""
+
+    first: ScramFirst
     proceed: Callable[[ScramSecret, str], Challenge]
+    relay: Callable[[bytes], Challenge]
+
+    @property
+    def authcid(self) -> str:
+        """Whose secret."""
+        return self.first.authcid
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ProofWanted:
+    """The server behind has to judge ``message``, a client-final-message of this exchange; if it says yes the exchange
+    goes on with ``conclude(its server-final-message)``."""
+
+    authcid: str
+    message: bytes
+    conclude: Callable[[bytes], Challenge]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -135,7 +172,7 @@ class Failure:
     refusal: Refusal | None = None
 
 
-Step = Challenge | SecretWanted | Success | Disproved | Failure
+Step = Challenge | SecretWanted | ProofWanted | Success | Disproved | Failure
 """What follows a response."""
 
 

@@ -4,8 +4,9 @@
 
 Asked at each EHLO that may offer any: inside TLS, and at a legacy site that takes sign-in without. Mechanisms are
 announced before anyone is named, and a client that picks one that its account cannot use gets 535 and may ask for a
-new password. So SCRAM-SHA-256 is offered only while every enabled account that may sign in here has a secret, tokens
-only where there is a key to check them and inside TLS, EXTERNAL only to whoever showed a certificate.
+new password. So SCRAM-SHA-256 is offered only while every enabled account that may sign in here has a secret, or the
+server behind offers it for its people, tokens only where there is something to check them with and inside TLS, EXTERNAL
+only to whoever showed a certificate.
 
 STANDARDS
     RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do), RFC 6750 5.3 (a bearer
@@ -17,7 +18,7 @@ ERRORS
 
 from collections.abc import Callable, Mapping
 
-from pillarbox.directory.base import CertificateDirectory, ScramDirectory, TokenDirectory
+from pillarbox.directory.base import CertificateDirectory, RelaysScram, ScramDirectory, TokenDirectory
 from pillarbox.submission.site import Site
 
 Condition = Callable[[Site, bytes | None], bool]
@@ -26,7 +27,7 @@ Condition = Callable[[Site, bytes | None], bool]
 def _scram(site: Site, _: bytes | None) -> bool:
     if site.settings.app_passwords == "required":  # its secrets are those of the passwords that do not count here
         return False
-    return isinstance(site.directory, ScramDirectory) and site.directory.offers_scram(site.is_home_of)
+    return isinstance(site.directory, ScramDirectory | RelaysScram) and site.directory.offers_scram(site.is_home_of)
 
 
 def _tokens(site: Site, _: bytes | None) -> bool:

@@ -1,0 +1,149 @@
+"""A directory of kind "dovecot": passwords as upstream.py has it, and what else Dovecot offers is passed on to it.
+
+**Bearer tokens** (OAUTHBEARER, XOAUTH2), in the mechanism that Dovecot has. A wrong one is remembered shortly, under a
+keyed hash; a right one is asked about each time. Tokens cannot be guessed and lock nobody out, so they cost none of
+the wrong tries. Dovecot's error document is read and thrown away: ours is the one answer for all (sasl).
+
+**SCRAM-SHA-256** (scram.py): Dovecot plays the exchange, and each wrong proof is a wrong try.
+
+What it offers is known once it is connected, which is tried when somebody wants to know.
+
+STANDARDS
+    RFC 5802, RFC 7677, RFC 7628.
+
+ERRORS
+    Unavailable: Dovecot cannot say, or too many questions wait for it already.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from pillarbox.directory import figures
+from pillarbox.directory.base import Denied, Identity, NotReached, Reason, ScramRelay, Unavailable
+from pillarbox.directory.budget import Budget
+from pillarbox.directory.dovecot.backend import SCRAM, TOKEN_MECHANISMS, DovecotBackend
+from pillarbox.directory.dovecot.scram import Relays
+from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.memory import EntryKey, Memory
+from pillarbox.directory.preparation import LOGIN_CEILING, prepare
+from pillarbox.directory.upstream import ASKING, STRANGERS_WAITING, WRONG_CEILING, Upstream
+from pillarbox.sasl.mechanism import ScramFirst, TokenCredentials
+from pillarbox.telemetry.events import get_logger
+
+log = get_logger("directory")
+
+LOOK_EVERY = 5.0
+"""Seconds between two tries to find out what Dovecot offers."""
+TOKEN_CEILING = 4_096
+"""Octets of a login and a token together: they fit into one line of Dovecot's protocol."""
+
+
+class DovecotDirectory(Upstream):
+    """See the module's text; satisfies TokenDirectory and RelaysScram besides. ``false_key``: what salts of names that
+    nobody has come from; None: not known yet, so there is no SCRAM."""
+
+    def __init__(
+        self,
+        backend: DovecotBackend,
+        settings: DovecotSettings,
+        budget: Budget,
+        false_key: Callable[[], bytes | None] = lambda: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(backend, settings, budget, clock=clock)
+        self._dovecot = backend
+        self._false_key = false_key
+        self._wrong_tokens = Memory[Denied](settings.refresh, WRONG_CEILING)
+        self._token_entry = EntryKey()
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+        self._asking_tokens = 0
+        self._relays = Relays(backend, settings, budget, clock=clock)
+
+    def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        super().close()
+
+    # -- what is offered
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Whether Dovecot takes any."""
+        return not self._offered().isdisjoint(TOKEN_MECHANISMS)
+
+    def offers_scram(self, counts: Callable[[str], bool]) -> bool:
+        """Whether Dovecot does; for whom, it alone knows."""
+        return SCRAM in self._offered() and self._false_key() is not None
+
+    relays_scram: Literal[True] = True
+
+    def _offered(self) -> frozenset[str]:
+        """As far as is known; finds out more, for the next who wants to know."""
+        if not self._dovecot.connected and not self._closed:
+            now = self._clock()
+            if now >= self._looked_at + LOOK_EVERY and (self._looking is None or self._looking.done()):
+                self._looked_at = now
+                self._looking = asyncio.create_task(self._look())
+        return self._dovecot.offered
+
+    async def _look(self) -> None:
+        try:
+            await self._dovecot.prepare()
+        except Unavailable as error:
+            log.info("directory.not_looked_at", directory=self.settings.name, reason=str(error))
+
+    # -- SCRAM
+
+    async def open_scram(self, first: ScramFirst, *, known_place: bool) -> ScramRelay:
+        key = self._false_key()
+        if self._closed or key is None:
+            raise Unavailable("closed" if self._closed else "the spool process has not been reached yet")
+        return await self._relays.open(first, key, known_place=known_place)
+
+    # -- tokens
+
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
+        try:
+            answer = await self._verify_token(credentials, known_place)
+        except Unavailable:
+            figures.count_unavailable(self.settings.name)
+            raise
+        figures.count(self.settings.name, answer)
+        return answer
+
+    async def _verify_token(self, credentials: TokenCredentials, known_place: bool) -> Identity | Denied:
+        try:
+            login = prepare(credentials.login)
+        except ValueError:
+            return Denied(Reason.WRONG)
+        too_long = len((login + credentials.token).encode()) > TOKEN_CEILING or len(login.encode()) > LOGIN_CEILING
+        if too_long or "\0" in login or "\x01" in login:
+            return Denied(Reason.WRONG)
+        if login and self._dovecot.whose(login) is None:
+            return Denied(Reason.UNKNOWN)
+        entry, now = self._token_entry.of(login, credentials.token), self._clock()
+        wrong = self._wrong_tokens.get(entry, now)
+        if wrong is not None:
+            return wrong
+        answer = await self._ask_about(login, credentials.token, known_place)
+        if isinstance(answer, Identity):
+            return replace(answer, source=self.settings.name)
+        self._wrong_tokens.add(entry, answer, self._clock())
+        return answer
+
+    async def _ask_about(self, login: str, token: str, known_place: bool) -> Identity | Denied:
+        if self._closed or self._asking_tokens >= (ASKING if known_place else STRANGERS_WAITING):
+            raise NotReached("closed" if self._closed else "too many sign-ins wait for it already")
+        self._asking_tokens += 1
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                return await self._dovecot.check_token(login, token)
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
+        finally:
+            self._asking_tokens -= 1
