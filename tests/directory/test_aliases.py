@@ -1,6 +1,6 @@
 """Further login names of accounts: who is found by one, over the embedded and the cluster's accounts."""
 
-import json
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 from tests.directory.machines import Machine, account, empty_cell
+from tests.support.administrator import Administrator
 
 from pillarbox.directory import cluster
 from pillarbox.directory.accounts import MIGRATIONS, AccountsStore
 from pillarbox.directory.aliases import ALIAS_CEILING, changed, check_aliases, followed
 from pillarbox.directory.base import Account, Alias, InvalidAccount
-from pillarbox.store.sqlite import SchemaTooNew, open_store
+from pillarbox.directory.schema import MIGRATIONS as SCHEMA
+from pillarbox.directory.schema import ROOM
+from pillarbox.store.migrations import migrate
+from pillarbox.store.postgresql import Store
+from pillarbox.store.sqlite import Database, SchemaTooNew, open_store
 
 FULL = "Anna Smith/Sales/Acme"
 
@@ -131,6 +136,61 @@ async def test_accounts_of_the_schema_before_are_kept_and_a_copy_of_then_is_take
         await open_store(path, MIGRATIONS[:4])
 
 
+async def test_accounts_of_an_older_cell_are_kept_and_a_program_of_before_takes_no_alias_away(
+    postgres: Any, tmp_path: Path
+) -> None:
+    dsn = await asyncio.to_thread(postgres.create_database)
+    store = Store(dsn)
+    await migrate(store, ROOM, SCHEMA[:3])
+    administrator = Administrator(dsn)
+    old = """
+        INSERT INTO pillarbox.account (key, login, addresses, domains, may_redirect, recipients_per_hour, disabled,
+            generation, created_at, password_changed_at, password_hash, scram, app_passwords)
+        VALUES ('anna', 'Anna', ARRAY['a@example.org'], ARRAY['example.org'], true, 7, false, {0}, 1.5, 2.5,
+            '$argon2id$x', 'secret', '[]')
+        ON CONFLICT (key) DO UPDATE SET generation = EXCLUDED.generation, password_hash = '$argon2id$y'
+    """
+    administrator.ask("UPDATE pillarbox.directory SET generation = 1")
+    administrator.ask(old.format(1))
+    administrator.ask("INSERT INTO pillarbox.account_certificate VALUES ('cn:Anna', 'anna')")
+    await migrate(store, ROOM, SCHEMA)
+    await store.close()
+    machine = await Machine(tmp_path / "one", dsn).open(asking=False)
+    await machine.accounts._ask(30.0)
+    kept = Account(
+        *("Anna", ("a@example.org",), ("example.org",), True, 7, False, 0, 1.5, 2.5, "$argon2id$x", "secret"),
+        certificates=("cn:Anna",),
+    )
+    assert await machine.content() == [kept]
+    await machine.accounts.change("anna", lambda found: changed(found, add=[FULL]))
+    administrator.ask("UPDATE pillarbox.directory SET generation = generation + 1")
+    administrator.ask(old.format(3))
+    administrator.close()
+    await machine.accounts._ask(30.0)
+    assert await machine.content() == [replace(kept, password_hash="$argon2id$y", aliases=(Alias(FULL),))]
+    await machine.close()
+
+
+async def test_a_copy_of_before_takes_the_aliases_that_it_could_not_read(postgres: Any, tmp_path: Path) -> None:
+    dsn = await empty_cell(postgres)
+    one = await Machine(tmp_path / "one", dsn).open()
+    await one.accounts.add(named("anna@example.org", FULL))
+    await one.close()
+
+    def as_before(db: Database) -> None:
+        """The file as a program of before made it of the same cell, and as it then comes out of the migration."""
+        db.execute("UPDATE accounts SET aliases = '[]'")
+        db.execute("DELETE FROM aliases")
+        db.execute("UPDATE copy SET id = ''")
+
+    file = await open_store(tmp_path / "one" / "accounts.db", MIGRATIONS)
+    await file.write(as_before)
+    await file.close()
+    again = await Machine(tmp_path / "one", dsn).open()
+    assert await who(again.accounts, FULL) == "anna@example.org" and again.accounts.status() is None
+    await again.close()
+
+
 def test_what_an_operator_gave_stays_and_what_an_import_gave_follows_it() -> None:
     one = changed(account("anna@example.org"), add=["Anna", "Anna Smith"])
     one = followed(one, ["Anna Smith", FULL, "anna@EXAMPLE.org"])
@@ -155,4 +215,4 @@ def test_there_are_only_so_many() -> None:
     with pytest.raises(InvalidAccount, match="at most"):
         changed(one, add=["one more"])
     assert followed(one, ["one more"]) == one, "an import never fails of it"
-    assert json.dumps(check_aliases([*many, *many]))
+    assert check_aliases([*many, *many]) == tuple(many)
