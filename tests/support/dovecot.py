@@ -166,8 +166,10 @@ def running_dovecot(
     mechanisms: str = "plain login",
     username_format: str = "%Lu",
     more: str = "",
+    clear: bool = False,
 ) -> Iterator[Dovecot]:
-    """See the module's text. ``more`` is added to its configuration."""
+    """See the module's text. ``more`` is added to its configuration. ``clear``: it has the passwords themselves,
+    as SCRAM needs them."""
     version = subprocess.run([require("dovecot"), "--version"], capture_output=True, text=True, check=True).stdout
     if not version.startswith("2.3."):
         missing(f"the tests' configuration is for Dovecot 2.3; this is {version.strip()}")
@@ -178,7 +180,7 @@ def running_dovecot(
     imap, imaps, pop3, pop3s, auth = steady_ports(5)
     dovecot = Dovecot(folder, imap, imaps, pop3, pop3s, auth)
     try:
-        _write(dovecot, issued, people, closed, denied)
+        _write(dovecot, issued, people, closed, denied, clear)
         _configure(dovecot, mechanisms, username_format, more)
         dovecot.start()
         yield dovecot
@@ -188,7 +190,12 @@ def running_dovecot(
 
 
 def _write(
-    dovecot: Dovecot, issued: Issued, people: Mapping[str, str], closed: Sequence[str], denied: Sequence[str]
+    dovecot: Dovecot,
+    issued: Issued,
+    people: Mapping[str, str],
+    closed: Sequence[str],
+    denied: Sequence[str],
+    clear: bool,
 ) -> None:
     folder = dovecot.folder
     folder.chmod(0o755)
@@ -199,9 +206,11 @@ def _write(
     shutil.copy(issued.key, folder / "key.pem")
     lines = []
     for login, password in people.items():
-        digest = base64.b64encode(hashlib.sha256(password.encode()).digest()).decode()
+        octets = password.encode()
+        stored = base64.b64encode(octets if clear else hashlib.sha256(octets).digest()).decode()
+        scheme = "PLAIN.b64" if clear else "SHA256"
         extra = "nologin=y" if login in closed else ""
-        lines.append(f"{login}:{{SHA256}}{digest}::::::{extra}\n")
+        lines.append(f"{login}:{{{scheme}}}{stored}::::::{extra}\n")
     (folder / "people").write_text("".join(lines))
     (folder / "denied").write_text("".join(f"{login}:\n" for login in denied))
     broken = folder / "broken-broken.example"  # for whoever is of that domain: a passdb that cannot say

@@ -21,6 +21,7 @@ ERRORS
 import contextlib
 import fnmatch
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pillarbox.directory.base import (
@@ -32,13 +33,22 @@ from pillarbox.directory.base import (
     KnowsLogins,
     PeopleDirectory,
     Reason,
+    RelaysScram,
     ScramDirectory,
+    ScramRelay,
     TokenDirectory,
     Unavailable,
     WithoutPasswords,
 )
 from pillarbox.directory.preparation import login_key
-from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramSecret, TokenCredentials, TokenHint
+from pillarbox.sasl.mechanism import (
+    Credentials,
+    ProvenCredentials,
+    ScramFirst,
+    ScramSecret,
+    TokenCredentials,
+    TokenHint,
+)
 
 DECIDES = (Reason.DISABLED, Reason.LOCKED, Reason.EXPIRED)
 """Of a token or certificate: it is one that the directory knows."""
@@ -121,23 +131,37 @@ class Chain:
 
     def offers_scram(self, counts: Callable[[str], bool]) -> bool:
         return bool(self._with_passwords) and all(
-            isinstance(each.directory, ScramDirectory) and each.directory.offers_scram(counts)
+            isinstance(each.directory, ScramDirectory | RelaysScram) and each.directory.offers_scram(counts)
             for each in self._with_passwords
         )
 
+    @property
+    def relays_scram(self) -> bool:
+        """Any member does."""
+        directories = (each.directory for each in self._with_passwords)
+        return any(isinstance(each, RelaysScram) and each.relays_scram for each in directories)
+
+    async def open_scram(self, first: ScramFirst, *, known_place: bool) -> ScramRelay | None:
+        directory = await self._scram_member(first.authcid)
+        if not isinstance(directory, RelaysScram):
+            return None
+        if not self._asked_for(first.authcid):  # nobody's here, and not asked for there
+            first = replace(first, authcid=f"{login_key(first.authcid)}\0")
+        return await directory.open_scram(first, known_place=known_place)
+
     async def scram_secret(self, authcid: str) -> ScramSecret:
-        return await (await self._scram_member(authcid)).scram_secret(authcid)
+        return await _with_secrets(await self._scram_member(authcid)).scram_secret(authcid)
 
     async def verify_proof(self, credentials: ProvenCredentials) -> Identity | Denied:
-        return await (await self._scram_member(credentials.authcid)).verify_proof(credentials)
+        return await _with_secrets(await self._scram_member(credentials.authcid)).verify_proof(credentials)
 
-    async def _scram_member(self, authcid: str) -> ScramDirectory:
+    async def _scram_member(self, authcid: str) -> ScramDirectory | RelaysScram:
         """The one that knows the person, or the first: its secrets for names that nobody has are as good as any."""
         able = [member.directory for member in self._asked_for(authcid) or self._with_passwords[:1]]
         for directory in able:
-            if isinstance(directory, ScramDirectory) and not await _is_unknown(directory, authcid):
+            if isinstance(directory, ScramDirectory | RelaysScram) and not await _is_unknown(directory, authcid):
                 return directory
-        if not able or not isinstance(able[0], ScramDirectory):
+        if not able or not isinstance(able[0], ScramDirectory | RelaysScram):
             raise Unavailable("SCRAM at a directory without secrets")
         return able[0]
 
@@ -204,6 +228,12 @@ class Chain:
                     refused = Denied(Reason.ELSEWHERE, answer.login, {"cause": f"not a name of {member.name}"})
         asked.raise_for_unavailable()
         return refused
+
+
+def _with_secrets(directory: ScramDirectory | RelaysScram) -> ScramDirectory:
+    if not isinstance(directory, ScramDirectory):
+        raise Unavailable("SCRAM at a directory without secrets")
+    return directory
 
 
 def _unknown(answer: Identity | Denied) -> bool:

@@ -148,7 +148,7 @@ class SecretWanted:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ProofWanted:
-    """The server behind has to judge ``message``, a client-final-message of this exchange; if it says yes the exchange
+    """The server behind has to judge ``message``, a client-final-message of this exchange; after its yes the exchange
     goes on with ``conclude(its server-final-message)``."""
 
     authcid: str

@@ -5,8 +5,8 @@
 Asked at each EHLO that may offer any: inside TLS, and at a legacy site that takes sign-in without. Mechanisms are
 announced before anyone is named, and a client that picks one that its account cannot use gets 535 and may ask for a
 new password. So SCRAM-SHA-256 is offered only while every enabled account that may sign in here has a secret, or the
-server behind offers it for its people, tokens only where there is something to check them with and inside TLS, EXTERNAL
-only to whoever showed a certificate.
+server behind offers it to its people, tokens only where there is something to check them with and inside TLS,
+EXTERNAL only to whoever showed a certificate.
 
 STANDARDS
     RFC 4954 3 (AUTH in the EHLO reply), RFC 4422 3.2 (the server offers what it can do), RFC 6750 5.3 (a bearer

@@ -28,6 +28,14 @@ class DovecotTable(OpaqueTable):
         'anna@example.org; who is of another domain is nobody\'s. ["*"]: any, as Dovecot says.',
     )
 
+    def lacks_for_scram(self) -> str:
+        """Nothing: it is offered while Dovecot does."""
+        return ""
+
+    def lacks_for_tokens(self) -> str:
+        """Nothing: they are taken while Dovecot does."""
+        return ""
+
 
 def build(table: DovecotTable, base: Path) -> DovecotSettings:
     """Its settings."""

@@ -60,7 +60,7 @@ class DovecotDirectory(Upstream):
         self._wrong_tokens = Memory[Denied](settings.refresh, WRONG_CEILING)
         self._token_entry = EntryKey()
         self._looking: asyncio.Task[None] | None = None
-        self._looked_at = float("-inf")
+        self._last_look = float("-inf")
         self._asking_tokens = 0
         self._relays = Relays(backend, settings, budget, clock=clock)
 
@@ -86,8 +86,8 @@ class DovecotDirectory(Upstream):
         """As far as is known; finds out more, for the next who wants to know."""
         if not self._dovecot.connected and not self._closed:
             now = self._clock()
-            if now >= self._looked_at + LOOK_EVERY and (self._looking is None or self._looking.done()):
-                self._looked_at = now
+            if now >= self._last_look + LOOK_EVERY and (self._looking is None or self._looking.done()):
+                self._last_look = now
                 self._looking = asyncio.create_task(self._look())
         return self._dovecot.offered
 

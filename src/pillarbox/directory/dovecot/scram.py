@@ -10,8 +10,8 @@ Nothing is remembered.
 Dovecot refuses a name that nobody has at once, where others get a challenge; and it does so late. So an exchange with
 such a name is made up here: with a salt that is always the same for the name, in the form (lengths, iterations) of the
 last true challenge; and its refusal takes as long as Dovecot's last one. A challenge that is not there within
-RELAY_TIME is made up, too; should Dovecot make one after all, whoever has the name hears at the proof that it cannot be
-said now.
+RELAY_TIME is made up, too; should Dovecot make one after all, whoever has the name hears at the proof that it cannot
+be said now.
 
 STANDARDS
     RFC 5802, RFC 7677.
