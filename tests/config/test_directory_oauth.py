@@ -91,6 +91,7 @@ def test_presets_know_their_providers() -> None:
     assert (keycloak.login_claims, keycloak.address_claims) == (("preferred_username",), ("email",))
     assert keycloak.configuration_url == "https://id.example.org/realms/staff/.well-known/openid-configuration"
     assert made(KEYCLOAK + 'login_claim = ["sub"]\n').login_claims == ("sub",)
+    assert made(KEYCLOAK + "require_at_jwt = true\n").require_at_jwt and not keycloak.require_at_jwt
 
 
 @pytest.mark.parametrize(("text", "key", "said"), [
@@ -106,6 +107,8 @@ def test_presets_know_their_providers() -> None:
     (KEYCLOAK + 'check_by = "tokeninfo"\n', "introspection_url", "expected the URL"),
     (KEYCLOAK + 'check_by = "introspection"\nclient_id = "p"\n', "client_secret", "who we are"),
     (KEYCLOAK + 'client_secret = "secret"\n', "client_secret", "nobody would be asked"),
+    (KEYCLOAK + ASKS + 'require_at_jwt = true\n', "require_at_jwt", "the provider that is asked"),
+    (GOOGLE + 'audience = ["us"]\ncheck_by = "keys"\n', "check_by", "its access tokens are not signed"),
     (KEYCLOAK + 'people = "corp"\n', "people", "its own name"),
     (KEYCLOAK + 'people = "lokal"\n', "people", "another [[dir"),
     (KEYCLOAK + 'scope = ["smtp mail"]\n', "scope", ""), (KEYCLOAK + 'tenant = "a/../b"\n', "tenant", ""),

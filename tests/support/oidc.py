@@ -172,6 +172,11 @@ class Provider:
 
     def sign_in(self, person: str, resource: str = "jwt", scope: str = "openid email smtp") -> str:
         """A person's token: signs in and consents, as in a browser."""
+        token: str = self.tokens_of(person, resource, scope)["access_token"]
+        return token
+
+    def tokens_of(self, person: str, resource: str = "jwt", scope: str = "openid email smtp") -> dict[str, Any]:
+        """All that the client gets then: the ID token (``id_token``) too."""
         browser = urllib.request.build_opener(
             urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()), _Redirects()
         )
@@ -197,8 +202,7 @@ class Provider:
             "redirect_uri": REDIRECT,
             "resource": query["resource"],
         }
-        token: str = self._post("/token", form, "thunderbird")["access_token"]
-        return token
+        return self._post("/token", form, "thunderbird")
 
     def _browse(
         self, browser: urllib.request.OpenerDirector, url: str, form: dict[str, str] | None = None

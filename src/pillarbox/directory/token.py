@@ -142,16 +142,19 @@ KID_CEILING = 512
 
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
-_TYPES = frozenset({"JWT", "AT+JWT"})
+_ACCESS = "AT+JWT"
+_TYPES = frozenset({"JWT", _ACCESS})
 _JWS = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenHeader:
-    """What a token says of its signature, as far as it is looked at. ``kid``: "" for none."""
+    """What a token says of its signature, as far as it is looked at. ``kid``: "" for none. ``for_access``: it says
+    that it is an access token (RFC 9068 2.1)."""
 
     algorithm: str
     kid: str
+    for_access: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -190,9 +193,10 @@ def read_header(token: str) -> TokenHeader:
         raise TokenRefused("malformed")
     if len(kid) > KID_CEILING or "crit" in header:
         raise TokenRefused("malformed")
-    if kind.upper().removeprefix("APPLICATION/") not in _TYPES:
+    kind = kind.upper().removeprefix("APPLICATION/")
+    if kind not in _TYPES:
         raise TokenRefused("type")
-    return TokenHeader(algorithm, kid)
+    return TokenHeader(algorithm, kid, for_access=kind == _ACCESS)
 
 
 def read_jwk(jwk: Mapping[str, Any]) -> PublicKey:

@@ -64,7 +64,7 @@ def claims(web: WebServer, **changed: Any) -> dict[str, Any]:
 
 
 def signed(web: WebServer, **changed: Any) -> str:
-    return jwt.encode(claims(web, **changed), KEY, algorithm="EdDSA", headers={"kid": "k"})
+    return jwt.encode(claims(web, **changed), KEY, algorithm="EdDSA", headers={"kid": "k", "typ": "at+jwt"})
 
 
 def says(web: WebServer, **changed: Any) -> None:
@@ -336,7 +336,9 @@ async def test_addresses_are_claims_and_lists_of_them_and_only_what_is_one(make:
 async def test_an_address_that_nobody_has_verified_is_none_and_no_login(
     verified: Any, make: Make, web: WebServer
 ) -> None:
-    token = jwt.encode({**claims(web), "email_verified": verified}, KEY, algorithm="EdDSA", headers={"kid": "k"})
+    token = jwt.encode(
+        {**claims(web), "email_verified": verified}, KEY, algorithm="EdDSA", headers={"kid": "k", "typ": "at+jwt"}
+    )
     assert await ask(make(), token) == Identity("anna", frozenset(), source="corp")
     assert why(await ask(make(login_claims=("email",)), token)) == 'claim "email"'
 

@@ -72,6 +72,37 @@ async def cause(directory: OauthDirectory, token: str, login: str = "") -> str:
     return answer.details["cause"]
 
 
+async def test_an_id_token_of_the_provider_lets_nobody_in_where_the_audience_is_the_clients(
+    provider: Provider,
+) -> None:
+    """The mistake that makes it dangerous: the client's id as audience, and no scope asked for."""
+    tokens = provider.tokens_of("anna")
+    id_token = tokens["id_token"]
+    said = jwt.decode(id_token, options={"verify_signature": False})
+    assert said["aud"] == "thunderbird" and said["sub"] == "anna"
+    asked = OauthDirectory(settings(provider, audiences=("thunderbird",), scopes=()))
+    try:
+        assert await cause(asked, id_token) == "type: nothing says that it is an access token"
+        for mark in ("nonce", "at_hash"):
+            marked = signed(provider, {**said, "scope": "openid", mark: "x"}, typ="JWT")
+            assert await cause(asked, marked) == "type: an ID token"
+        access = signed(provider, said, typ="at+jwt")
+        assert isinstance(await asked.verify_token(TokenCredentials("", access), known_place=True), Identity)
+    finally:
+        asked.close()
+
+
+async def test_a_token_must_say_that_it_is_for_access_where_that_is_required(provider: Provider) -> None:
+    asked = OauthDirectory(settings(provider, require_at_jwt=True))
+    try:
+        for good in (provider.sign_in("anna"), signed(provider, claims(provider), typ="application/AT+JWT")):
+            assert isinstance(await asked.verify_token(TokenCredentials("", good), known_place=True), Identity)
+        for typ in ("JWT", None):
+            assert await cause(asked, signed(provider, claims(provider), typ=typ)) == "type: not at+jwt"
+    finally:
+        asked.close()
+
+
 async def test_a_token_that_the_providers_key_has_signed_gets_in(
     provider: Provider, directory: OauthDirectory
 ) -> None:

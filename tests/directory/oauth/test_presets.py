@@ -112,6 +112,49 @@ async def test_keycloak(web: WebServer) -> None:
         assert await ask(keycloak, {**token, "aud": "account"}) == "audience"
 
 
+WITHOUT_SCOPE = """issuer = "{url}"
+audience = ["{aud}"]
+login_claim = ["preferred_username", "sub"]
+"""
+
+
+async def test_id_tokens_and_access_tokens_as_providers_send_them_are_told_apart_without_a_scope(
+    web: WebServer,
+) -> None:
+    """Each with the audience of the other: what a site gets that has one registration for program and server."""
+    now = int(time.time())
+    both = {"aud": API, "iss": web.url, "iat": now, "exp": now + 4_000, "sub": "anna"}
+    person = {"preferred_username": "anna", "name": "Anna", "email": "anna@example.org"}
+    for_access: dict[str, dict[str, Any]] = {
+        "Entra ID, version 2": {"azp": API, "azpacr": "0", "scp": "SMTP.Submit", "ver": "2.0", "uti": "u", **person},
+        "Entra ID, a program": {"azp": API, "azpacr": "1", "roles": ["x"], "ver": "2.0", "idtyp": "app"},
+        "Entra ID, version 1": {"appid": API, "appidacr": "0", "ver": "1.0", "upn": "anna@example.org"},
+        "Keycloak": {"typ": "Bearer", "azp": API, "sid": "s"},
+        "Keycloak before 24": {"typ": "Bearer", "azp": API, "nonce": "n", "scope": "openid"},
+        "Cognito": {"token_use": "access", "client_id": API, "username": "anna"},
+        "Okta": {"cid": API, "uid": "u", "ver": 1},
+        "Auth0": {"azp": API, "scope": "openid profile", "gty": "password"},
+        "RFC 9068 without typ": {"client_id": API, "jti": "j"},
+    }
+    id_tokens: dict[str, dict[str, Any]] = {
+        "Entra ID": {"aio": "a", "nonce": "n", "rh": "r", "tid": TENANT, "uti": "u", "ver": "2.0", **person},
+        "Entra ID, without a nonce": {"aio": "a", "roles": ["SMTP.Submit"], "uti": "u", "ver": "2.0", **person},
+        "Keycloak": {"typ": "ID", "azp": API, "at_hash": "h", "sid": "s", **person},
+        "Google": {"azp": API, "at_hash": "h", "hd": "example.org", "email_verified": True, **person},
+        "Cognito": {"token_use": "id", "at_hash": "h", "cognito:username": "anna"},
+        "Okta": {"ver": 1, "amr": ["pwd"], "at_hash": "h", "auth_time": now, **person},
+        "Zitadel": {"azp": API, "client_id": API, "at_hash": "h", "amr": ["pwd"], **person},
+        "the least of all": {},
+        "with a hash of the code": {"c_hash": "h", "scope": "openid"},
+    }
+    with directory(WITHOUT_SCOPE.format(url=web.url, aud=API)) as asked:
+        for name, more in for_access.items():
+            assert isinstance(await ask(asked, {**both, **more}), Identity), name
+        for name, more in id_tokens.items():
+            found = await ask(asked, {**both, **more})
+            assert isinstance(found, str) and found.startswith("type"), name
+
+
 async def test_google(web: WebServer) -> None:
     said = {
         "azp": "1-a.apps.googleusercontent.com", "aud": "1-a.apps.googleusercontent.com", "sub": "1169",

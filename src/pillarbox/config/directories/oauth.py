@@ -67,6 +67,11 @@ class OauthTable(DirectoryTable):
     scope: list[Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,200}$")]] = Field(
         [], max_length=16, description="What they must be good for: all of these. Clients are told to ask for them."
     )
+    require_at_jwt: bool = Field(
+        False,
+        description='A signed token must say in its header that it is an access token (RFC 9068: typ "at+jwt"). '
+        "Without: ID tokens are told by what is in them.",
+    )
     check_by: Literal["keys", "introspection", "tokeninfo"] | None = Field(
         None,
         description="keys: a JWT, by the provider's keys; introspection: the provider is asked (RFC 7662); "
@@ -125,6 +130,7 @@ def build(table: OauthTable, base: Path) -> OauthSettings:
         audiences=tuple(table.audience),
         scopes=tuple(table.scope),
         tenant=table.tenant,
+        require_at_jwt=table.require_at_jwt,
         login_claims=tuple(table.login_claim) or preset.login_claims,
         address_claims=tuple(table.address_claim) or preset.address_claims,
         people=table.people,
@@ -184,6 +190,13 @@ def _check_tokens(table: OauthTable) -> Iterator[tuple[str, str]]:
         yield "audience", "not found; expected whom the tokens are for: else those for any other service get in"
     if not table.audience and not table.scope and how is CheckBy.INTROSPECTION:
         yield "audience", "found neither audience nor scope; expected one: else tokens for any other service get in"
+    if how is CheckBy.KEYS and table.preset == "google":
+        yield (
+            "check_by",
+            'found "keys" beside preset = "google"; its access tokens are not signed: expected "tokeninfo"',
+        )
+    if table.require_at_jwt and how is not CheckBy.KEYS:
+        yield "require_at_jwt", 'found without check_by = "keys"; the provider that is asked knows what it is'
     if how is CheckBy.TOKENINFO and not (table.introspection_url or _preset(table).introspection_url):
         yield "introspection_url", 'not found beside check_by = "tokeninfo"; expected the URL to ask'
 

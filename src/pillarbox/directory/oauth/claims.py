@@ -1,17 +1,24 @@
 """What a token says, judged: is it for us, now, and whose is it. No I/O.
 
-    said = judge(claims, settings, now)
+    said = judge(claims, settings, now, for_access=header.for_access)
 
 The same for a signed token and for what the provider answers when it is asked. A signed one must name issuer,
 audience and expiry; an answer need not name what the provider has looked at itself (RFC 7662 2.2), but where it does
 it must be right. A token that is bound to a key (``cnf``) is no bearer token: whoever shows it has proven nothing.
 
+An ID token lets nobody in: it says to a program who is there, and every program that people sign in to has such ones
+of theirs. A token that says that it is for access is none (``typ``: at+jwt in its header; Bearer in Keycloak's
+claims; ``token_use`` in Cognito's). Of the others one with a nonce or a hash of another token is an ID token, and a
+signed one must have what only access tokens have: a scope, or the client that it was issued to in one of the ways
+that are not an ID token's (Entra ID's azpacr, appid; Okta's cid; client_id).
+
 An address in ``email`` counts unless ``email_verified`` says that nobody has verified it, and so does a login taken
 from there. Lists may be in the form of Active Directory's proxyAddresses ("SMTP:anna@example.org").
 
 STANDARDS
-    RFC 7519 4.1 (iss, aud, exp, nbf), RFC 9068 2.2, RFC 8693 4.2 (scope; Entra's is scp, and roles for programs), RFC
-    7800 3 (cnf), OpenID Connect Core 5.1 (email, email_verified).
+    RFC 7519 4.1 (iss, aud, exp, nbf), RFC 9068 2.1 (typ), 2.2, 5 (ID tokens), RFC 8693 4.2 (scope; Entra's is scp,
+    and roles for programs), RFC 7800 3 (cnf), OpenID Connect Core 2, 3.1.3.6, 3.3.2.11 (nonce, at_hash, c_hash), 5.1
+    (email, email_verified).
 
 ERRORS
     TokenRefused says what is wrong, and holds nothing of the token.
@@ -35,6 +42,12 @@ _OTHER_TOKENS = frozenset(
 )
 """Not for access, as ``typ`` (Keycloak), ``token_use`` (Cognito, Hydra) or ``token_type`` (RFC 7662) say."""
 
+_ID_MARKS = ("nonce", "at_hash", "c_hash", "s_hash")
+"""What ID tokens have. Keycloak before 24 puts a nonce into access tokens, too, which say that they are ones."""
+
+_ACCESS_MARKS = ("scope", "scp", "client_id", "cid", "appid", "azpacr")
+"""What access tokens have and ID tokens have not. Roles, groups and azp are in both."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -46,8 +59,9 @@ class Said:
     expires_at: float | None
 
 
-def judge(claims: Mapping[str, Any], settings: OauthSettings, now: float) -> Said:
-    """See the module's text. ``now``: seconds since the epoch. Raises TokenRefused."""
+def judge(claims: Mapping[str, Any], settings: OauthSettings, now: float, *, for_access: bool = False) -> Said:
+    """See the module's text. ``now``: seconds since the epoch. ``for_access``: its header says that it is an access
+    token. Raises TokenRefused."""
     signed = settings.check_by is CheckBy.KEYS
     _check_issuer(claims, settings, signed=signed)
     _check_audience(claims, settings)
@@ -56,8 +70,7 @@ def judge(claims: Mapping[str, Any], settings: OauthSettings, now: float) -> Sai
         raise TokenRefused("tenant")
     if "cnf" in claims:
         raise TokenRefused("bound to a key")
-    if any(str(claims.get(name, "")).lower() in _OTHER_TOKENS for name in ("typ", "token_use", "token_type")):
-        raise TokenRefused("type")
+    _check_type(claims, settings, signed=signed, for_access=for_access)
     said = Said(_login(claims, settings), frozenset(_addresses(claims, settings)), _number(claims, "exp"))
     not_before = _number(claims, "nbf")
     if not_before is not None and now < not_before - settings.leeway:
@@ -94,6 +107,22 @@ def _check_scope(claims: Mapping[str, Any], settings: OauthSettings) -> None:
     for scope in settings.scopes:
         if scope not in granted:
             raise TokenRefused(f'scope "{scope}"')
+
+
+def _check_type(claims: Mapping[str, Any], settings: OauthSettings, *, signed: bool, for_access: bool) -> None:
+    """Whether it is for access."""
+    if any(str(claims.get(name, "")).lower() in _OTHER_TOKENS for name in ("typ", "token_use", "token_type")):
+        raise TokenRefused("type")
+    if for_access:
+        return
+    if settings.require_at_jwt:
+        raise TokenRefused("type: not at+jwt")
+    if claims.get("typ") == "Bearer" or claims.get("token_use") == "access":
+        return
+    if any(name in claims for name in _ID_MARKS):
+        raise TokenRefused("type: an ID token")
+    if signed and not any(name in claims for name in _ACCESS_MARKS):
+        raise TokenRefused("type: nothing says that it is an access token")
 
 
 def _login(claims: Mapping[str, Any], settings: OauthSettings) -> str:

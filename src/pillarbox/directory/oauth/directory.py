@@ -158,7 +158,7 @@ class OauthDirectory:
                 except TokenRefused as error:
                     refused = error
                 else:
-                    return judge(claims, self.settings, self._now())
+                    return judge(claims, self.settings, self._now(), for_access=header.for_access)
         except TokenRefused as error:
             refused = error
         return _denied(refused)

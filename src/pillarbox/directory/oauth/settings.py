@@ -27,7 +27,8 @@ class OauthSettings(DirectorySettings):
     """The tokens of one provider, and who they are of.
 
     ``audiences``: the token must be for one of them; ``scopes``: it must have all of them. ``tenant``: its ``tid``
-    must be this. ``login_claims``: the first that is there is the login. ``address_claims``: addresses, or lists of
+    must be this. ``require_at_jwt``: a signed one must say in its header that it is an access token (RFC 9068).
+    ``login_claims``: the first that is there is the login. ``address_claims``: addresses, or lists of
     them. ``people``: the name of the directory that says who has that login; None: the token says it.
     ``keys_url``, ``introspection_url``: None: as the provider's configuration says. ``client_secret``: a file.
     ``cache``, ``wrong_cache``: how long the provider's yes and no are remembered; ``refresh``: an answer of
@@ -39,6 +40,7 @@ class OauthSettings(DirectorySettings):
     audiences: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     tenant: str | None = None
+    require_at_jwt: bool = False
     login_claims: tuple[str, ...] = ("sub",)
     address_claims: tuple[str, ...] = ("email",)
     people: str | None = None
