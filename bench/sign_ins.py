@@ -202,16 +202,17 @@ async def sign_in(
             "127.0.0.1", port, ssl=context, server_hostname="localhost", local_addr=(source, 0)
         )
         try:
-            await _answer(reader)
+            await _answer(reader, "the greeting")
             writer.write(b"EHLO bench.example.org\r\n")
-            await _answer(reader)
+            await _answer(reader, "the reply to EHLO")
             command = _auth(*person)
             began = time.perf_counter()
             writer.write(command)
-            code = await _answer(reader)
+            code = await _answer(reader, "the reply to AUTH")
             took = time.perf_counter() - began
-            writer.write(b"QUIT\r\n")
-            await _answer(reader)
+            if code != b"421":  # it has said goodbye itself
+                writer.write(b"QUIT\r\n")
+                await _answer(reader, "the reply to QUIT")
             return code, took
         finally:
             writer.transport.abort()
@@ -223,11 +224,11 @@ def _auth(login: str, secret: str) -> bytes:
     return b"AUTH PLAIN " + base64.b64encode(f"\0{login}\0{secret}".encode()) + b"\r\n"
 
 
-async def _answer(reader: asyncio.StreamReader) -> bytes:
+async def _answer(reader: asyncio.StreamReader, awaited: str) -> bytes:
     while (line := await reader.readline())[3:4] == b"-":
         pass
     if not line:
-        raise ConnectionResetError("the connection was closed")
+        raise ConnectionResetError(f"the connection was closed before {awaited}")
     return line[:3]
 
 
@@ -248,8 +249,19 @@ def clients(port: int, ca: Path, people: Sequence[Person], count: int, seconds: 
         ends_at = time.monotonic() + seconds
         await asyncio.gather(*(client(number, ends_at) for number in range(count)))
 
-    asyncio.run(main())
-    pipe.send((times, wrong))
+    try:
+        asyncio.run(main())
+    except (OSError, TimeoutError) as error:
+        pipe.send(f"{type(error).__name__}: {error}, after {len(times)} sign-ins")
+    else:
+        pipe.send((times, wrong))
+
+
+def unusual(daemon: RunningDaemon) -> str:
+    """The last lines of its log that say more than sessions begun and ended."""
+    usual = ("session.", "signin.succeeded")
+    lines = [line for line in daemon.log()[-20_000:] if not str(line.get("event")).startswith(usual)]
+    return "\n".join(str(line) for line in lines[-20:])
 
 
 def sign_ins(daemon: RunningDaemon, stage: Stage, count: int, seconds: float) -> Row:
@@ -262,12 +274,15 @@ def sign_ins(daemon: RunningDaemon, stage: Stage, count: int, seconds: float) ->
     before = tree_cpu([pid_of(daemon.process)]), tree_cpu(stage.pids)
     process.start()
     began = time.perf_counter()
-    times, wrong = ours.recv()
+    answer = ours.recv()
     took = time.perf_counter() - began
     process.join()
+    if isinstance(answer, str):
+        raise RuntimeError(f"{answer}\n{unusual(daemon)}")
+    times, wrong = answer
     after = tree_cpu([pid_of(daemon.process)]), tree_cpu(stage.pids)
     if wrong:
-        raise RuntimeError(f"refused: {wrong[:3]}")
+        raise RuntimeError(f"refused: {wrong[:3]}\n{unusual(daemon)}")
     return {
         "seconds": took,
         "per_second": len(times) / took,
