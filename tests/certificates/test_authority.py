@@ -10,7 +10,7 @@ import pytest
 from acme import client, messages
 
 from pillarbox.certificates import authority
-from pillarbox.certificates.authority import AcmeAuthority
+from pillarbox.certificates.authority import ANSWER_CEILING, AcmeAuthority
 from pillarbox.certificates.challenge import Responder
 from pillarbox.certificates.keeper import AuthorityError
 from pillarbox.certificates.settings import AcmeSettings
@@ -29,6 +29,10 @@ class Answering(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.account: tuple[int, dict[str, str], bytes] = (500, {}, b"")
         self.directory: bytes | None = None
+        self.written = 0
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever hangs up is no error here."""
 
     @property
     def url(self) -> str:
@@ -63,7 +67,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        for begin in range(0, len(body), 65_536):
+            self.wfile.write(body[begin : begin + 65_536])
+            self.server.written += 65_536
 
     def log_message(self, format: str, *args: object) -> None:
         """Not into the test's output."""
@@ -128,6 +134,17 @@ def test_what_it_says_is_one_short_line(server: Answering) -> None:
 def test_what_is_no_answer_is_said(server: Answering, answer: tuple[int, dict[str, str], bytes]) -> None:
     server.account = answer
     assert str(refused(server)).startswith("the authority ")
+
+
+@pytest.mark.parametrize("of", ["the directory", "the account"])
+def test_an_answer_without_end_is_not_read_to_its_end(server: Answering, of: str) -> None:
+    huge = b" " * 64 * ANSWER_CEILING
+    if of == "the directory":
+        server.directory = huge
+    else:
+        server.account = (201, {"Content-Type": "application/json"}, huge)
+    assert f"an answer of more than {ANSWER_CEILING} octets" in str(refused(server))
+    assert server.written < len(huge) / 2
 
 
 @pytest.mark.parametrize("directory", [b"", b"<html>", b"[]", b"{}", b"null", b'"x"', b'{"newNonce": 5}'])

@@ -1,10 +1,12 @@
 """ldif.py: exports as RFC 2849 has them, and what is none."""
 
 import io
+from typing import Any
 
 import pytest
 
-from pillarbox.directory.ldif import Entry, LdifBroken, read_entries
+from pillarbox.directory import ldif
+from pillarbox.directory.ldif import LINE_CEILING, Entry, LdifBroken, read_entries
 
 EXPORT = b"""\xef\xbb\xbfversion: 1
 # an export
@@ -54,3 +56,33 @@ def test_what_is_no_export_is_refused_with_the_line_and_without_its_text(octets:
     with pytest.raises(LdifBroken, match=where) as broken:
         read(octets)
     assert "***" not in str(broken.value) and "passwd" not in str(broken.value)
+
+
+class _Endless(io.RawIOBase):
+    """Octets without a line's end, as many as are asked for; how many that were is ``given``."""
+
+    given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.given += len(buffer)
+        buffer[:] = b"x" * len(buffer)
+        return len(buffer)
+
+
+def test_a_line_without_end_is_refused_before_it_is_read_whole() -> None:
+    endless = _Endless()
+    with pytest.raises(LdifBroken, match="line 1: longer than"):
+        list(read_entries(io.BufferedReader(endless), {"mail"}))
+    assert endless.given < 2 * LINE_CEILING
+
+
+def test_an_entry_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ldif, "ENTRY_CEILING", 10_000)
+    people = b"".join(b"dn: CN=%d\nmail: %d@example.org\n\n" % (number, number) for number in range(500))
+    assert len(read(people)) == 500
+    with pytest.raises(LdifBroken, match="an entry of more than"):
+        read(b"dn: CN=Anna\n" + b"mail: a\n" * 500)
+    assert len(read(b"dn: CN=Anna\n" + b"jpegPhoto: a\n" * 500)) == 1

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -451,3 +452,36 @@ async def test_a_migration_does_not_queue_behind_a_long_reader_for_long(store: S
     await migrating
     assert await applied(store, "notes") == 2
     await reader.close()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGHOSTADDR", "127.0.0.66"),
+        ("PGSERVICE", "elsewhere"),
+        ("PGOPTIONS", "-c role=nobody_at_all"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+    ],
+)
+async def test_the_environment_does_not_change_where_it_goes(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    services = tmp_path / "services"
+    services.write_text("[elsewhere]\nhostaddr=127.0.0.66\nport=1\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv(variable, value)
+    store = Store(dsn)
+    assert await store.read(("SELECT 1", ())) == [[(1,)]]
+    await store.close()
+
+
+async def test_a_dsn_without_a_host_or_a_port_is_not_completed_by_the_environment(
+    node: Postgres, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = dict(pair.split("=", 1) for pair in dsn.split())
+    monkeypatch.setenv("PGHOST", parts["host"])
+    monkeypatch.setenv("PGPORT", parts["port"])
+    store = Store(f"dbname={parts['dbname']} user={parts['user']}")
+    with pytest.raises(Unreachable):
+        await store.read(("SELECT 1", ()))
+    await store.close()

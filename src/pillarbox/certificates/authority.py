@@ -35,6 +35,9 @@ T = TypeVar("T")
 NETWORK_TIME = 30
 """Seconds for one request, and for its answer to begin."""
 
+ANSWER_CEILING = 1024 * 1024
+"""Octets of one answer: a directory, an order, a chain."""
+
 NONCE_TRIES = 4
 """How often a request is made anew, twice each time, when its nonce is refused (RFC 8555 6.5)."""
 
@@ -117,7 +120,8 @@ class AcmeAuthority:
         if self._settings.authority is not None:
             # requests takes the path of a file as well, the library's hint knows only of bool
             net.verify_ssl = str(self._settings.authority)  # type: ignore[assignment]  # as said above
-        net.session.hooks["response"].append(self._note)
+        net.session.headers["Accept-Encoding"] = "identity"
+        net.session.hooks["response"] += [_read, self._note]
         directory = messages.Directory.from_json(net.get(self._settings.directory).json())
         return client.ClientV2(directory, net)
 
@@ -187,6 +191,17 @@ class AcmeAuthority:
         text = f"the authority said: {before}{_clean(detail)} ({code})"
         limited = (self._retry_after or 0.0) if code == "rateLimited" else None
         return AuthorityError(text, _ADVICE.get(code, _OTHERWISE), limited=limited)
+
+
+def _read(response: requests.Response, *_arguments: object, **_keywords: object) -> None:
+    """Reads the content, which is not yet read where hooks are called, up to its ceiling. Raises ValueError."""
+    octets = bytearray()
+    for chunk in response.iter_content(16_384):
+        octets += chunk
+        if len(octets) > ANSWER_CEILING:
+            response.close()
+            raise ValueError(f"an answer of more than {ANSWER_CEILING} octets")
+    response._content = bytes(octets)  # where ``content`` keeps what was read
 
 
 def _show(

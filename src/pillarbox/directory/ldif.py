@@ -22,6 +22,9 @@ from typing import BinaryIO
 
 LINE_CEILING = 16 * 1024 * 1024
 """Octets of a line with what continues it."""
+ENTRY_CEILING = 64 * 1024 * 1024
+"""Octets of the values of one entry that are wanted, and what each costs beside."""
+_VALUE_COST = 64
 _LINE = re.compile(rb"([A-Za-z][A-Za-z0-9.-]*)((?:;[A-Za-z0-9-]+)*):(:|<)?[ ]*(.*)", re.DOTALL)
 
 
@@ -45,6 +48,7 @@ class Entry:
 def read_entries(stream: BinaryIO, wanted: Collection[str]) -> Iterator[Entry]:
     """The entries, with the attributes that are wanted (lower case). Raises LdifBroken, OSError."""
     entry: Entry | None = None
+    size = 0
     for number, line in _unfolded(stream):
         if not line:
             if entry is not None:
@@ -53,11 +57,14 @@ def read_entries(stream: BinaryIO, wanted: Collection[str]) -> Iterator[Entry]:
             continue
         name, value = _parse(line, number)
         if entry is None:
-            entry = _begun(name, value, number)
+            entry, size = _begun(name, value, number), 0
         elif name in ("dn", "changetype", "control"):
             raise LdifBroken(f"line {number}: found {name}: within an entry; expected an export of entries")
         elif name in wanted:
             entry.attributes.setdefault(name, []).append(value)
+            size += len(value) + _VALUE_COST
+            if size > ENTRY_CEILING:
+                raise LdifBroken(f"line {number}: an entry of more than {ENTRY_CEILING} octets")
     if entry is not None:
         yield entry
 
@@ -75,7 +82,7 @@ def _unfolded(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(number, line) without line breaks and comments; what begins with a space continues the line before."""
     parts: list[bytes] = []
     began = size = 0
-    for number, raw in enumerate(stream, start=1):
+    for number, raw in enumerate(iter(lambda: stream.readline(LINE_CEILING + 2), b""), start=1):
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")

@@ -20,6 +20,10 @@ A server that is told to wait for nobody confirms alone, without a word (Patroni
 ``quorum`` every transaction looks at that setting before its COMMIT, and is undone if it is empty, and after it: then
 it is Unknown. COMMIT waits for no standby if nothing was written: then ``Transaction.waited`` is false.
 
+Where it goes is what the DSN says: libpq's variables for that (PGHOST, PGSERVICE and the like) are taken out of the
+process's environment. Those of a password (PGPASSFILE, PGPASSWORD) count where the DSN names none, and PGSERVICEFILE
+where it names a service.
+
 Migrations are in migrations.py. Placeholders are psycopg's: %s, %b for binary.
 
 ERRORS
@@ -71,6 +75,10 @@ _DEFAULTS: dict[str, str | int] = {
     "tcp_user_timeout": 15_000,
 }
 """A host that died without a word is noticed in some 15 seconds; a DSN may say otherwise."""
+_ELSEWHERE = (
+    *("PGDATABASE", "PGHOST", "PGHOSTADDR", "PGLOADBALANCEHOSTS", "PGOPTIONS", "PGPORT", "PGSERVICE"),
+    *("PGTARGETSESSIONATTRS", "PGUSER"),
+)
 _SETTINGS = {
     "search_path": f"{SCHEMA}, pg_temp",
     "synchronous_commit": "on",
@@ -375,6 +383,8 @@ async def _connect(dsn: str, name: str, target: str) -> _Connection:
     Raises Unreachable, TooOld.
     """
     where = describe(dsn)
+    for variable in _ELSEWHERE:
+        os.environ.pop(variable, None)
     try:
         parameters: dict[str, Any] = _DEFAULTS | conninfo_to_dict(dsn)
         parameters |= {"application_name": name, "client_encoding": "utf8", "target_session_attrs": target}

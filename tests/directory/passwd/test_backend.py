@@ -113,10 +113,13 @@ async def test_a_file_that_changes_is_read_again_at_the_next_look(tmp_path: Path
     assert looking.look("emil")
 
 
-async def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("age", [60, -86_400], ids=["old", "from the future"])
+async def test_an_unchanged_file_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float
+) -> None:
     looking = Looking(tmp_path)
     replace(looking.path, PEOPLE)
-    looking.epoch = looking.path.stat().st_mtime + 60
+    looking.epoch = looking.path.stat().st_mtime + age
     assert looking.look()
 
     def read(_settings: PasswdSettings) -> None:

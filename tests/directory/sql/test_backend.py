@@ -229,3 +229,17 @@ async def test_what_was_asked_and_answered_is_told_without_secrets(settings: Sql
     backend.close()
     assert "2 rows: anna" in told[0] and "SHA512-CRYPT: right" in told[1] and "0 rows: nobody" in told[2]
     assert RIGHT not in "".join(told) and "$6$" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PGHOSTADDR", "127.0.0.66"), ("PGOPTIONS", "-c role=nobody_at_all")]
+)
+async def test_the_environment_does_not_change_which_postgresql_is_asked(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    settings = (await asyncio.to_thread(DirectoryPostgresql, postgres)).settings
+    monkeypatch.setenv(variable, value)
+    directory = Upstream(SqlBackend(settings), settings, Tries())
+    assert isinstance(await directory.verify(said("anna", RIGHT), known_place=True), Identity)
+    directory.close()
+    await asyncio.sleep(0)

@@ -112,7 +112,7 @@ class PeopleFile:
 
     def _settled(self, mark: Mark) -> Mark | None:
         """The state, unless the next one may look the same."""
-        return None if self._now() - mark.modified / 1e9 < FRESH else mark
+        return None if abs(self._now() - mark.modified / 1e9) < FRESH else mark
 
     def _fail(self, why: str, mark: Mark | None) -> None:
         """Says so once for each reason. ``mark``: the state that is broken, which is not read again: everybody who
