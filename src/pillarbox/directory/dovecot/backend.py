@@ -107,8 +107,7 @@ class DovecotBackend:
         return each[0].intersection(*each[1:]) if each else frozenset()
 
     async def check_token(self, login: str, token: str) -> Identity | Denied:
-        """Whose bearer token is this, by the mechanism that it takes; ``login`` "": the token alone says it. Raises
-        Unavailable."""
+        """Whose bearer token is this, by the mechanism that it takes. Raises Unavailable."""
         async with self._turns.turn():
             return await self._servers.ask(lambda place: self._ask_token(place, login, token), again=False)
 
@@ -242,4 +241,4 @@ def _token_message(mechanism: str, login: str, token: str) -> bytes:
     if mechanism == "XOAUTH2":
         return f"user={login}\x01auth=Bearer {token}\x01\x01".encode()
     escaped = login.replace("=", "=3D").replace(",", "=2C")
-    return f"n,{'a=' + escaped if login else ''},\x01auth=Bearer {token}\x01\x01".encode()
+    return f"n,a={escaped},\x01auth=Bearer {token}\x01\x01".encode()

@@ -1,8 +1,9 @@
 """A directory of kind "dovecot": passwords as upstream.py has it, and what else Dovecot offers is passed on to it.
 
-**Bearer tokens** (OAUTHBEARER, XOAUTH2), in the mechanism that Dovecot has. A wrong one is remembered shortly, under a
-keyed hash; a right one is asked about each time. Tokens cannot be guessed and lock nobody out, so they cost none of
-the wrong tries. Dovecot's error document is read and thrown away: ours is the one answer for all (sasl).
+**Bearer tokens** (OAUTHBEARER, XOAUTH2), in the mechanism that Dovecot has, with the name beside them: Dovecot wants
+one. A wrong one is remembered under a keyed hash, a right one is asked about each time. Unless told otherwise,
+Dovecot shows a token to its databases of passwords, too; so it could be a guess at one, and counts as a wrong try of
+that name like any. Dovecot's error document is thrown away: ours is the one answer for all (sasl).
 
 **SCRAM-SHA-256** (scram.py): Dovecot plays the exchange, and each wrong proof is a wrong try.
 
@@ -27,6 +28,7 @@ from pillarbox.directory.budget import Budget
 from pillarbox.directory.dovecot.backend import SCRAM, TOKEN_MECHANISMS, DovecotBackend
 from pillarbox.directory.dovecot.scram import Relays
 from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.dovecot.tries import PersonTries
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.preparation import LOGIN_CEILING, prepare
 from pillarbox.directory.upstream import ASKING, STRANGERS_WAITING, WRONG_CEILING, Upstream
@@ -42,8 +44,8 @@ TOKEN_CEILING = 4_096
 
 
 class DovecotDirectory(Upstream):
-    """See the module's text; satisfies TokenDirectory and RelaysScram besides. ``false_key``: what salts of names that
-    nobody has come from; None: not known yet, so there is no SCRAM."""
+    """See the module's text; satisfies TokenDirectory and RelaysScram besides. ``false_key``: what salts of names
+    that nobody has come from; None: not known yet, so there is no SCRAM."""
 
     def __init__(
         self,
@@ -57,11 +59,12 @@ class DovecotDirectory(Upstream):
         super().__init__(backend, settings, budget, clock=clock)
         self._dovecot = backend
         self._false_key = false_key
-        self._wrong_tokens = Memory[Denied](settings.refresh, WRONG_CEILING)
+        self._wrong_tokens = Memory[Denied](settings.wrong_cache, WRONG_CEILING)
         self._token_entry = EntryKey()
         self._looking: asyncio.Task[None] | None = None
         self._last_look = float("-inf")
         self._asking_tokens = 0
+        self._tries = PersonTries(settings, budget)
         self._relays = Relays(backend, settings, budget, clock=clock)
 
     def close(self) -> None:
@@ -124,14 +127,26 @@ class DovecotDirectory(Upstream):
         too_long = len((login + credentials.token).encode()) > TOKEN_CEILING or len(login.encode()) > LOGIN_CEILING
         if too_long or "\0" in login or "\x01" in login:
             return Denied(Reason.WRONG)
-        if login and self._dovecot.whose(login) is None:
+        if not login:
+            return Denied(Reason.WRONG, details={"cause": "Dovecot takes no token without a name"})
+        person = self._dovecot.whose(login)
+        if person is None:
             return Denied(Reason.UNKNOWN)
         entry, now = self._token_entry.of(login, credentials.token), self._clock()
         wrong = self._wrong_tokens.get(entry, now)
         if wrong is not None:
             return wrong
-        answer = await self._ask_about(login, credentials.token, known_place)
+        try_ = await self._tries.reserve(person, known_place=known_place)
+        if isinstance(try_, Denied):
+            return try_
+        figures.PASSED.add(1, self.settings.name)
+        try:
+            answer = await self._ask_about(login, credentials.token, known_place)
+        except NotReached:
+            self._tries.give_back(try_)
+            raise
         if isinstance(answer, Identity):
+            self._tries.give_back(try_)
             return replace(answer, source=self.settings.name)
         self._wrong_tokens.add(entry, answer, self._clock())
         return answer

@@ -8,8 +8,8 @@ The client's messages go there unchanged. A wrong proof is one of the person's w
 Nothing is remembered.
 
 Dovecot refuses a name that nobody has at once, where others get a challenge; and it does so late. So an exchange with
-such a name is made up here: with a salt that is always the same for the name, in the form (lengths, iterations) of the
-last true challenge; and its refusal takes as long as Dovecot's last one. A challenge that is not there within
+such a name is made up here: with a salt that is always the same for the name, in the form (lengths, iterations) of
+the last true challenge; and its refusal takes as long as Dovecot's last one. A challenge that is not there within
 RELAY_TIME is made up, too; should Dovecot make one after all, whoever has the name hears at the proof that it cannot
 be said now.
 
@@ -34,6 +34,7 @@ from pillarbox.directory.base import RELAY_TIME, Denied, NotReached, Proven, Rea
 from pillarbox.directory.budget import Budget, Try
 from pillarbox.directory.dovecot.backend import DovecotBackend, Opened
 from pillarbox.directory.dovecot.settings import DovecotSettings
+from pillarbox.directory.dovecot.tries import PersonTries
 from pillarbox.directory.preparation import LOGIN_CEILING, login_key, prepare
 from pillarbox.directory.servers import NotJudged, ServerFailed
 from pillarbox.sasl.mechanism import ScramFirst
@@ -66,7 +67,7 @@ class Relays:
     ) -> None:
         self._backend = backend
         self._settings = settings
-        self._budget = budget
+        self._tries = PersonTries(settings, budget)
         self._clock = clock
         self._open: set[Relay] = set()
         self._form = FORM
@@ -139,16 +140,9 @@ class Relays:
             raise Unavailable(f"{opened.place}: no challenge within {RELAY_TIME:g} s")
         if began > relay.ends_at:
             raise Unavailable(f"no proof within {EXCHANGE_TIME:g} s")
-        settings = self._settings
-        tries = settings.wrong_tries
-        if tries is None:
-            return await self._finish(opened, message, None)
-        allowed = tries if relay.known_place else (tries + 1) // 2
-        try_ = await self._budget.reserve(settings.name, relay.person, allowed, settings.wrong_window)
-        if try_ is None:
-            figures.SPENT.add(1, settings.name)
-            cause = f"{allowed} wrong passwords within {settings.wrong_window:g} s went to the server behind"
-            return await self._refuse(Denied(Reason.LOCKED, relay.person, {"cause": cause}), began)
+        try_ = await self._tries.reserve(relay.person, known_place=relay.known_place)
+        if isinstance(try_, Denied):
+            return await self._refuse(try_, began)
         return await self._finish(opened, message, try_)
 
     async def _finish(self, opened: Opened, message: bytes, try_: Try | None) -> Proven | Denied:
@@ -168,8 +162,8 @@ class Relays:
         except TimeoutError:
             raise Unavailable(f"{opened.place}: no answer within {self._settings.timeout:g} s") from None
         finally:
-            if harmless and try_ is not None:
-                self._budget.give_back(try_)
+            if harmless:
+                self._tries.give_back(try_)
         if isinstance(answer, Denied):
             self._refused(began)
             return answer
