@@ -30,6 +30,37 @@ def test_an_account_from_add_to_remove(run: Run, site: Path) -> None:
     assert run("user", "list", *config).err == "no accounts; add one with `pillarbox user add`\n"
 
 
+def test_further_logins_are_given_shown_and_taken_away(run: Run, site: Path) -> None:
+    config = ("-c", site)
+    amy = ("user", "add", "amy@example.org", "--alias", "Amy Wood/Sales/ACME", "--alias", "Amy Wood")
+    assert run(*amy, "--password-stdin", *config, stdin="correct horse\n").code == 0
+    made = run(
+        "user", "add", "ada@example.org", "--alias", "amy wood", "--password-stdin", *config, stdin="correct\n"
+    )
+    assert made.code == 0 and "but not as amy wood: another account has that name, too" in made.err
+    shown = run("user", "show", "CN=Amy Wood/OU=Sales/O=ACME", *config).out
+    assert "Amy Wood/Sales/ACME, Amy Wood (ambiguous, does not count)" in shown
+    assert "active, ambiguous: Amy Wood" in run("user", "list", *config).out
+    checked = run("check", "--no-ports", *config)
+    assert "nobody signs in as" in checked.out and "ada@example.org, amy@example.org have the name" in checked.out
+    done = run(
+        *("user", "change", "ada@example.org", "--alias", "Ada W", "--alias", "amy@example.org"),
+        *("--remove-alias", "AMY WOOD", *config),
+    )
+    assert done.code == 0 and "ada@example.org may sign in as ada@example.org, Ada W" in done.err, done.err
+    assert "but not as amy@example.org" in done.err
+    found = {user["login"]: user for user in json.loads(run("user", "list", "--json", *config).out)}
+    assert found["amy@example.org"]["void_aliases"] == []
+    assert found["ada@example.org"]["aliases"] == ["Ada W", "amy@example.org"]
+    assert found["ada@example.org"]["void_aliases"] == ["amy@example.org"]
+    checked = run("check", "--no-ports", *config)
+    assert "only the account of that login signs in as amy@example.org" in checked.out
+    nothing = run("user", "change", "ada@example.org", *config)
+    assert nothing.code == 2 and "--remove-alias" in nothing.err
+    gone = run("user", "change", "ada@example.org", "--remove-alias", "Amy", *config)
+    assert gone.code == 1 and "has no alias 'Amy'" in gone.err
+
+
 def test_the_same_login_twice(run: Run, site: Path) -> None:
     arguments = ("user", "add", "ada@example.org", "--password-stdin", "-c", site)
     assert run(*arguments, stdin="correct horse\n").code == 0

@@ -11,7 +11,7 @@ from tests.support.postgres import Postgres
 from pillarbox.control.channel import Handlers
 from pillarbox.directory import cluster
 from pillarbox.directory.app_password_service import app_password_handlers, use_handlers
-from pillarbox.directory.base import InvalidAccount, UnknownAccount
+from pillarbox.directory.base import Alias, InvalidAccount, UnknownAccount
 from pillarbox.directory.service import operator_handlers
 from pillarbox.directory.settings import LocalSettings
 
@@ -66,6 +66,17 @@ async def test_one_that_is_made_on_a_machine_is_good_on_the_other_and_revoked_ev
     await two.say("user.app_password_revoke", {"login": "bob", "id": made["id"]})
     await one.machine.until(lambda found: found is not None and not found.app_passwords)
     assert one.machine.told[-1] == two.machine.told[-1] == "bob", "sessions of every machine hear of it"
+
+
+async def test_by_an_alias_it_is_the_accounts_and_nothing_of_that_name_is_made(desks: list[Desk]) -> None:
+    one, _ = desks
+    await one.machine.accounts.add(account("bob", aliases=(Alias("Bob Wood/Sales"),)))
+    made = await one.add("CN=Bob Wood/OU=Sales", directory="corp")
+    (bob,) = await one.machine.accounts.list()
+    assert bob.login == "bob" and [each.id for each in bob.app_passwords] == [made["id"]]
+    (listed,) = await one.say("user.app_password_list", {"login": "Bob Wood/Sales"})
+    await one.say("user.app_password_revoke", {"login": "Bob Wood/Sales", "id": listed["id"]})
+    assert (await one.machine.accounts.list())[0].app_passwords == ()
 
 
 async def test_another_directorys_person_is_held_as_long_as_there_is_one(desks: list[Desk]) -> None:

@@ -48,6 +48,9 @@ def test_hold_release_delete_and_account_changes_are_told_with_the_uid(
     pillarbox(daemon, "user", "disable", "ada")
     line = daemon.wait_for("account.administered", verb="disable")
     assert (line["uid"], line["login"]) == (os.geteuid(), "ada")
+    pillarbox(daemon, "user", "change", "ada", "--alias", "Ada L/Sales")
+    line = daemon.wait_for("account.administered", verb="alias")
+    assert (line["uid"], line["login"]) == (os.geteuid(), "ada")
     told = [line["event"] for line in daemon.log() if line["event"].startswith("queue.")]
     assert told == ["queue.changed"] * 4 + ["queue.deleted"]
     assert daemon.stop() == 0

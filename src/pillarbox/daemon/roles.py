@@ -42,7 +42,7 @@ ROLES: dict[str, Make] = {
 OPERATOR_VERBS = (
     *(f"ledger.{verb}" for verb in ("list", "show", "hold", "release", "retry", "expunge", "depth", "health")),
     *(f"user.{verb}" for verb in ("add", "list", "show", "password", "disable", "enable", "modify", "remove")),
-    *(f"user.{verb}" for verb in ("certify", "decertify", "publish", "import")),
+    *(f"user.{verb}" for verb in ("alias", "certify", "decertify", "publish", "import")),
     *(f"user.app_password_{verb}" for verb in ("add", "list", "revoke")),
     *(f"guard.{verb}" for verb in ("list", "unblock", "quota")),
 )

@@ -74,9 +74,7 @@ class _Service:
         self._clock = clock
 
     async def add(self, _channel: Channel, body: Any) -> dict[str, Any]:
-        login = check_login(from_body(str, body["login"]))
-        known = await self._accounts.find(login)  # by an alias, too: no account of that name is to be made
-        login = login if known is None else known.login
+        login = await self._login_of(check_login(from_body(str, body["login"])))
         now = self._clock()
         try:
             made = app_passwords.make(
@@ -114,7 +112,7 @@ class _Service:
         return [_view(each, *uses.get(each.id, (None, None))) for each in account.app_passwords]
 
     async def revoke(self, _channel: Channel, body: Any) -> str:
-        login, id_ = from_body(str, body["login"]), from_body(str, body["id"])
+        login, id_ = await self._login_of(from_body(str, body["login"])), from_body(str, body["id"])
         found: list[AppPassword] = []
 
         def without_it(account: Account) -> Account:
@@ -128,6 +126,11 @@ class _Service:
             await self._accounts.remove(stored.login)
         log.info("account.app_password_revoked", login=stored.login, id=id_, label=found[0].label)
         return found[0].label
+
+    async def _login_of(self, login: str) -> str:
+        """Of the account that has it as an alias, for nothing of that name is to be made; else the login itself."""
+        known = await self._accounts.find(login)
+        return login if known is None else known.login
 
     async def _find(self, login: str) -> Account:
         account = await self._accounts.find(login)
