@@ -214,7 +214,8 @@ class SiteTable(Table):
     strict_text_lines: bool = Field(False, description="Hold lines of content to RFC 5321's 998 octets and CRLF.")
     hide_client_address: bool = Field(_SITE.hide_client_address, description="Leave the client out of Received.")
     failed_sign_in_time: Time = Field(
-        _SITE.failed_sign_in_time, description="Every failed sign-in is answered so long after the command."
+        _SITE.failed_sign_in_time,
+        description="Every failed sign-in is answered so long after the command, or a whole multiple of it.",
     )
     tls_minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The lowest TLS version. Per address.")
     tls_ciphers: Text | None = Field(

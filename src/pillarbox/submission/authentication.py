@@ -3,7 +3,8 @@
     identity = await authenticate(stream, event, asker)
 
 The guard is asked before anything is hashed. Every failure, whatever its cause, is answered with one text at a
-fixed time after the client's last word, plus the guard's delay; how many may wait so is bounded. A mechanism of
+fixed time after the client's last word, plus the guard's delay; how many may wait so is bounded. A directory that
+takes longer makes it two of these times, or three: whole ones, whatever it knew. A mechanism of
 tokens tells its client of the refusal in a challenge first, at that same time, with what the directory says of tokens
 that would count (RFC 7628 3.2.2).
 
@@ -27,6 +28,7 @@ MUST NOT IMPORT a directory's or guard's implementation; passwords leave this mo
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -329,10 +331,17 @@ class _Exchange:
             raise Refused(replies.TOO_MANY_FAILURES, "too many failed sign-ins wait for their answer", closes=True)
         try:
             delay = 0.0 if self._verdict is None else self._verdict.delay
-            answer_at = self._said_at + site.failed_sign_in_time + delay
-            await asyncio.sleep(answer_at - asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            waits = failure_time(now - self._said_at, site.failed_sign_in_time) + delay
+            await asyncio.sleep(self._said_at + waits - now)
         finally:
             asker.admission.end_delay(asker.address)
+
+
+def failure_time(passed: float, fixed: float) -> float:
+    """Seconds from the client's last word to the answer, when so many have ``passed``: a whole number of fixed times.
+    A directory that takes longer than one would tell by its own time what it knows of a login."""
+    return fixed * max(1, math.ceil(passed / fixed)) if fixed > 0 else 0.0
 
 
 async def _secret_name(authcid: str, site: Site) -> str:
