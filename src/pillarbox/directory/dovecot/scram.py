@@ -8,10 +8,10 @@ The client's messages go there unchanged. A wrong proof is one of the person's w
 Nothing is remembered.
 
 Dovecot refuses a name that nobody has at once, where others get a challenge; and it does so late. So an exchange with
-such a name is made up here: with a salt that is always the same for the name, in the form (lengths, iterations) of
-the last true challenge; and its refusal takes as long as Dovecot's last one. A challenge that is not there within
-RELAY_TIME is made up, too; should Dovecot make one after all, whoever has the name hears at the proof that it cannot
-be said now.
+such a name is made up here: in the form (lengths, iterations) of the last true challenge, with a salt that is always
+the same for the name, or never, where people's is not (Dovecot draws it each time where it has the password itself).
+Its refusal takes as long as the last one of Dovecot. A challenge that is not there within RELAY_TIME is made up, too;
+should there be one after all, whoever has the name hears at the proof that it cannot be said now.
 
 STANDARDS
     RFC 5802, RFC 7677.
@@ -35,6 +35,7 @@ from pillarbox.directory.budget import Budget, Try
 from pillarbox.directory.dovecot.backend import DovecotBackend, Opened
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.dovecot.tries import PersonTries
+from pillarbox.directory.memory import Memory
 from pillarbox.directory.preparation import LOGIN_CEILING, login_key, prepare
 from pillarbox.directory.servers import NotJudged, ServerFailed
 from pillarbox.sasl.mechanism import ScramFirst
@@ -48,6 +49,10 @@ REFUSAL_CEILING = 5.0
 """Seconds that a refusal of ours takes at most."""
 MESSAGE_CEILING = 4_096
 """Octets of a client's message: it fits into one line of Dovecot's protocol."""
+
+SALT_TIME = 86_400.0
+SALTS = 4_096
+"""People whose last salt is remembered, to see whether it stays: it does not where Dovecot has the passwords."""
 
 FORM = ServerFirst(b"x" * 64, b"x" * 16, 4_096)
 """Of a made-up challenge before the first true one: Dovecot's own."""
@@ -71,6 +76,8 @@ class Relays:
         self._clock = clock
         self._open: set[Relay] = set()
         self._form = FORM
+        self._salts = Memory[bytes](SALT_TIME, SALTS)
+        self._salts_vary = False
         self._refusal = 0.0
 
     async def open(self, first: ScramFirst, key: bytes, *, known_place: bool) -> "Relay":
@@ -78,7 +85,7 @@ class Relays:
         if len(self._open) >= (EXCHANGES if known_place else EXCHANGES // 2):
             raise Unavailable("too many exchanges are open already")
         person = self._person(first)
-        beginning = None if person is None else asyncio.create_task(self._begin(first))
+        beginning = None if person is None else asyncio.create_task(self._begin(first, person))
         relay = Relay(self, person or "", beginning, known_place=known_place, ends_at=self._clock() + EXCHANGE_TIME)
         self._open.add(relay)
         try:
@@ -107,7 +114,7 @@ class Relays:
         too_long = len(login.encode()) > LOGIN_CEILING or len(first.message) > MESSAGE_CEILING
         return self._backend.whose(login) if mine and login and not too_long else None
 
-    async def _begin(self, first: ScramFirst) -> Opened | Denied:
+    async def _begin(self, first: ScramFirst, person: str) -> Opened | Denied:
         began = self._clock()
         answer = await self._backend.begin(first.message)
         if isinstance(answer, Denied):
@@ -117,14 +124,21 @@ class Relays:
         if form is None:
             answer.exchange.close()
             raise Unavailable(f"{answer.place}: made a challenge that is none of SCRAM")
-        self._form = form
+        self._form, now = form, self._clock()
+        before = self._salts.get(entry := person.encode(), now)
+        if before is not None:
+            self._salts_vary = before != form.salt
+        self._salts.add(entry, form.salt, now)
         return answer
 
     def _made_up(self, first: ScramFirst, key: bytes) -> bytes:
-        """The challenge of a name that nobody has: another nonce each time, and always the same salt."""
+        """The challenge of a name that nobody has: another nonce each time, and always the same salt, if people's
+        stay the same."""
         form, name = self._form, _name(first.authcid)
         seed = f"{self._settings.name}\0{name}".encode()
         salt = hashlib.shake_256(key + seed).digest(len(form.salt))
+        if self._salts_vary:
+            salt = secrets.token_bytes(len(form.salt))
         nonce = "".join(secrets.choice(_NONCE) for _ in form.nonce).encode()
         return server_first(first.nonce + nonce, salt, form.iterations)
 
