@@ -22,6 +22,7 @@ ERRORS
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -38,6 +39,7 @@ from pillarbox.directory.preparation import login_key
 from pillarbox.directory.token import PublicKey, TokenHeader, TokenRefused, read_header
 from pillarbox.directory.upstream import Narrate, silent
 from pillarbox.sasl.mechanism import Credentials, TokenCredentials, TokenHint
+from pillarbox.sasl.xoauth2 import TOKEN
 
 RIGHT_CEILING = 8_192
 WRONG_CEILING = 8_192
@@ -46,6 +48,8 @@ ASKING = 1_024
 """Questions to the provider at a time, asked or in line; whoever asks one more is told that it cannot be said."""
 STRANGERS_WAITING = 256
 """Those who may wait for it, of those who come from places that are not known."""
+
+_TOKEN = re.compile(TOKEN)
 
 FindPerson = Callable[[str], Awaitable[Identity | Denied]]
 
@@ -147,6 +151,8 @@ class OauthDirectory:
     # -- whether it is good
 
     async def _check(self, token: str, known_place: bool) -> Said | Denied:
+        if _TOKEN.fullmatch(token) is None:
+            return _denied(TokenRefused("malformed"))
         if self.settings.check_by is not CheckBy.KEYS:
             return await self._ask(token, known_place)
         try:
