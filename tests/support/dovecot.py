@@ -167,9 +167,10 @@ def running_dovecot(
     username_format: str = "%Lu",
     more: str = "",
     clear: bool = False,
+    files: Mapping[str, str] | None = None,
 ) -> Iterator[Dovecot]:
     """See the module's text. ``more`` is added to its configuration. ``clear``: it has the passwords themselves,
-    as SCRAM needs them."""
+    as SCRAM needs them. ``files``: more files in its folder; in them, and in ``more``, "FOLDER" is that."""
     version = subprocess.run([require("dovecot"), "--version"], capture_output=True, text=True, check=True).stdout
     if not version.startswith("2.3."):
         missing(f"the tests' configuration is for Dovecot 2.3; this is {version.strip()}")
@@ -181,7 +182,11 @@ def running_dovecot(
     dovecot = Dovecot(folder, imap, imaps, pop3, pop3s, auth)
     try:
         _write(dovecot, issued, people, closed, denied, clear)
-        _configure(dovecot, mechanisms, username_format, more)
+        for name, text in (files or {}).items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("FOLDER", str(folder)))
+        _configure(dovecot, mechanisms, username_format, more.replace("FOLDER", str(folder)))
         dovecot.start()
         yield dovecot
     finally:
