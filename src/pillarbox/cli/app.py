@@ -27,7 +27,11 @@ from pillarbox.cli import (
 from pillarbox.cli.framework import CommandError, JsonOption, example, group
 from pillarbox.cli.output import say, say_error, say_json
 
-app = group(None, "Pillarbox, a mail submission server: people sign in, and their mail is relayed.")
+app = group(
+    None,
+    "Pillarbox, a mail submission server: people sign in, and their mail is relayed.",
+    "pillarbox init --name mail.example.org --relay mx.example.org",
+)
 
 
 @example(app, "version", "pillarbox version")

@@ -25,7 +25,7 @@ from pillarbox.store.errors import Denied, StoreError
 if TYPE_CHECKING:
     from pillarbox.store.postgresql import Store
 
-app = group("cluster", 'The PostgreSQL cells of [spool] kind = "cluster".')
+app = group("cluster", 'The PostgreSQL cells of [spool] kind = "cluster".', "pillarbox cluster check")
 
 PATIENCE = 30.0
 """Seconds that a look at a cell may take."""

@@ -6,7 +6,7 @@ from pillarbox.cli.output import say, say_json
 from pillarbox.config import schema as json_schema
 from pillarbox.config.shown import as_toml, keys_of
 
-app = group("config", "The configuration file.")
+app = group("config", "The configuration file.", "pillarbox config show")
 
 
 @example(app, "schema", "pillarbox config schema > pillarbox.schema.json")

@@ -27,7 +27,7 @@ from pillarbox.directory.settings import DirectorySettings, LocalSettings
 if TYPE_CHECKING:
     from pillarbox.console.directories import Examined
 
-app = group("directory", "The directories that people sign in at.")
+app = group("directory", "The directories that people sign in at.", "pillarbox directory test corp anna")
 
 REFUSED, CANNOT_SAY = 1, 3
 

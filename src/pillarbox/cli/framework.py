@@ -58,11 +58,12 @@ class CommandError(Exception):
         self.code = code
 
 
-def group(name: str | None, text: str) -> Typer:
-    """A group of commands, or the whole program."""
+def group(name: str | None, text: str, line: str) -> Typer:
+    """A group of commands, or the whole program; its help ends with an example."""
     return Typer(
         name=name,
         help=text,
+        epilog=f"Example: {line}",
         no_args_is_help=True,
         add_completion=name is None,
         rich_markup_mode=None,

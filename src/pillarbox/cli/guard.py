@@ -8,7 +8,7 @@ from pillarbox.cli.framework import Argument, ConfigOption, JsonOption, Option, 
 from pillarbox.cli.output import ago, count, remark, say, say_json, say_table
 from pillarbox.config.values import parse_network
 
-app = group("guard", "Failed sign-ins, and the addresses refused because of them.")
+app = group("guard", "Failed sign-ins, and the addresses refused because of them.", "pillarbox guard list")
 
 
 @example(app, "list", "pillarbox guard list")

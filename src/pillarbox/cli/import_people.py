@@ -22,7 +22,11 @@ class Names(StrEnum):
 
 _NAMES = {Names.FEWER: domino_names.Names.FEWER, Names.MORE: domino_names.Names.MORE}
 
-app = group("import", "Bring in people of another system, with the passwords that they have.")
+app = group(
+    "import",
+    "Bring in people of another system, with the passwords that they have.",
+    "pillarbox import domino people.ldif --dry-run",
+)
 
 
 @example(app, "domino", "pillarbox import domino people.ldif --dry-run")

@@ -25,7 +25,7 @@ from pillarbox.config.values import parse_time
 from pillarbox.console.operations import Deletion, Filter, Operations, QueuedMessage, Recipient, State, is_future
 from pillarbox.message.envelope import Envelope, is_queue_id
 
-app = group("queue", "Accepted mail that waits to be relayed.")
+app = group("queue", "Accepted mail that waits to be relayed.", "pillarbox queue list")
 
 
 class Wanted(StrEnum):

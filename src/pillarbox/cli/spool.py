@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     from pillarbox.spool.cluster.cell import Cell
     from pillarbox.spool.embedded import EmbeddedSpool
 
-app = group("spool", "Every message of the spool: to a file, back, and to another spool.")
+app = group(
+    "spool",
+    "Every message of the spool: to a file, back, and to another spool.",
+    "pillarbox spool export /var/backups/pillarbox/spool.tar",
+)
 
 File = Annotated[str, Argument(help="The file; - for a pipe.", metavar="FILE", show_default=False)]
 

@@ -21,7 +21,11 @@ from pillarbox.cli.framework import (
 from pillarbox.cli.output import moment_text, remark, say, say_json, say_table
 from pillarbox.console.operations import NewUser, User
 
-app = group("user", "People and programs that may sign in (local accounts).")
+app = group(
+    "user",
+    "People and programs that may sign in (local accounts).",
+    "pillarbox user add alice --address alice@example.org",
+)
 app.add_typer(user_certificate.app)
 app.add_typer(user_app_password.app)
 

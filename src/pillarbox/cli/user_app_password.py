@@ -11,7 +11,11 @@ from pillarbox.config import Settings
 from pillarbox.config.values import parse_time
 from pillarbox.directory.settings import UpstreamSettings
 
-app = group("app-password", "Passwords of single devices and programs, for people of any directory.")
+app = group(
+    "app-password",
+    "Passwords of single devices and programs, for people of any directory.",
+    "pillarbox user app-password list alice",
+)
 
 Login = Annotated[
     str,
@@ -122,7 +126,7 @@ def list_app_passwords(login: Login, as_json: JsonOption = False, config: Config
     if as_json:
         say_json(found)
     elif found:
-        head = ("ID", "LABEL", "FROM", "ADDRESSES", "EXPIRES", "LAST USED", "THERE")
+        head = ("ID", "LABEL", "FROM", "ADDRESSES", "EXPIRES", "LAST USED", "USED FROM")
         say_table(head, [_row(one) for one in found])
     else:
         remark(f"{login} has no app passwords")

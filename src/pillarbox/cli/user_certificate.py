@@ -8,7 +8,11 @@ from pillarbox.cli.framework import Argument, CommandError, ConfigOption, JsonOp
 from pillarbox.cli.output import remark, say, say_json
 from pillarbox.console.operations import User
 
-app = group("certificate", "Client certificates that sign in as an account (mechanism EXTERNAL).")
+app = group(
+    "certificate",
+    "Client certificates that sign in as an account (mechanism EXTERNAL).",
+    "pillarbox user certificate list alice",
+)
 
 Login = Annotated[str, Argument(help="The login.", metavar="LOGIN", show_default=False)]
 Mark = Annotated[
