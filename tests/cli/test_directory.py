@@ -85,6 +85,7 @@ def test_a_refusal_says_why_and_the_exit_code_is_1(
     done = run(*arguments, stdin=f"{password}\n")
     assert done.code == 1
     assert says in done.err
+    assert "server behind" not in done.err  # a file counts nothing
     assert "\x1b" not in done.out + done.err
     told = json.loads(run(*arguments, "--json", stdin=f"{password}\n").out)
     assert (told["result"], told["reason"], told["directory"], told["user"]) == ("refused", reason, "files", user)

@@ -228,6 +228,7 @@ async def test_the_operator_sees_accounts_without_their_secrets(house: House) ->
         "scram": False,
         "certificates": [],
         "current_hash": True,
+        "imported_hash": False,
         "alone": False,
         "elsewhere": False,
         "app_passwords": 0,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+from pillarbox.cli.check_sign_in import imported_hashes, look_at_sign_in
 from pillarbox.cli.configuration import find, operations, run
 from pillarbox.cli.framework import CommandError, ConfigOption, Exit, JsonOption, Option, Typer, UsageError, example
 from pillarbox.cli.output import count, mark, remark, say, say_error, say_json
@@ -69,6 +70,7 @@ def check(
     if running:
         findings.append(Finding(Severity.NOTE, "daemon", "it runs, so its ports were not tried"))
     findings += check_files(settings, ports=ports and not running)
+    findings += look_at_sign_in(settings)
     if running:
         findings += run(_look_at_what_waits_for_a_restart(settings))
     if cells and isinstance(settings.spool, CellsSettings):
@@ -103,9 +105,11 @@ async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]
 
 async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Finding]:
     """Names that two have, and what the settings want of the accounts; without a daemon its files are asked, if there
-    are any yet."""
+    are any yet, but only for what the settings want: opening them may bring them up to this program's schema."""
     scram = _announcing_scram(settings)
     legacy = [site for site in settings.sites if site.legacy is not None]
+    if not running and not scram and not legacy:
+        return []
     if not running and not _are_there(settings.server.data_directory / "accounts.db"):
         return [finding for site in legacy for finding in _devices(site, ())]
     try:
@@ -113,7 +117,7 @@ async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Findin
             users = await verbs.list_users()
     except CommandError as error:
         return [Finding(Severity.NOTE, "accounts", f"they could not be asked: {error.lines[0]}")]
-    found = [*_ambiguous(users), *(_secrets(site, users) for site in scram)]
+    found = [*_ambiguous(users), *imported_hashes(users), *(_secrets(site, users) for site in scram)]
     return found + [finding for site in legacy for finding in _devices(site, users)]
 
 

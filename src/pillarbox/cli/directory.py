@@ -22,7 +22,7 @@ from pillarbox.config import Settings
 from pillarbox.config.shown import keys_of
 from pillarbox.directory.base import AccountLookup, Denied, Identity, Reason, Unavailable, Unusable
 from pillarbox.directory.chain import matches
-from pillarbox.directory.settings import DirectorySettings, LocalSettings
+from pillarbox.directory.settings import DirectorySettings, LocalSettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from pillarbox.console.directories import Examined
@@ -101,7 +101,7 @@ def test(
     if as_json:
         say_json({"directory": name, "user": user, **result, "steps": steps})
     else:
-        _tell(result, user)
+        _tell(result, user, counts=isinstance(chosen, UpstreamSettings) and chosen.wrong_tries is not None)
     if code:
         raise Exit(code)
 
@@ -179,7 +179,8 @@ def _result(answer: Identity | Denied, *, token: bool) -> dict[str, Any]:
     }
 
 
-def _tell(result: dict[str, Any], user: str | None) -> None:
+def _tell(result: dict[str, Any], user: str | None, *, counts: bool) -> None:
+    """``counts``: there is a server behind that may count failures; files and tables of hashes do not."""
     match result["result"]:
         case "reached":
             remark("it answers")
@@ -190,7 +191,7 @@ def _tell(result: dict[str, Any], user: str | None) -> None:
         case "refused":
             cause = f" ({result['cause']})" if result.get("cause") else ""
             say_error(f"{user} is not let in: {result['why']}{cause}")
-            if result["reason"] in ("wrong", "opaque") and result["why"] is not _WRONG_TOKEN:
+            if counts and result["reason"] in ("wrong", "opaque") and result["why"] is not _WRONG_TOKEN:
                 remark("if the server behind counts failures, it has counted this one")
         case _:
             _tell_identity(result)

@@ -87,8 +87,9 @@ class NewUser:
 class User:
     """An account as the operator sees it.
 
-    ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured. ``certificates``: marks
-    of client certificates that sign in as it. ``alone``: the cluster does not have it, only this machine.
+    ``scram``: has a SCRAM secret. ``current_hash``: its password is hashed as now configured; ``imported_hash``: as
+    another system hashes, since the person has not signed in. ``certificates``: marks of client certificates that
+    sign in as it. ``alone``: the cluster does not have it, only this machine.
     ``elsewhere``: no account, but the app passwords of another directory's person; ``app_passwords``: how many.
     ``aliases``: further login names; ``void_aliases``: those of them that let nobody in, as another account has them.
     """
@@ -103,6 +104,7 @@ class User:
     password_changed_at: float
     scram: bool = False
     current_hash: bool = True
+    imported_hash: bool = False
     certificates: tuple[str, ...] = ()
     alone: bool = False
     elsewhere: bool = False

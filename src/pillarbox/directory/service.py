@@ -19,9 +19,9 @@ workers' channels are closed instead: they come back and ask.
 
 The operator's verbs answer with an account without its secrets ({login, addresses, domains, may_redirect,
 recipients_per_hour, disabled, created_at, password_changed_at, scram: bool, certificates: [mark],
-current_hash: bool, alone: bool: this machine has it and the cluster does not, elsewhere: bool: only the app
-passwords of another directory's person, app_passwords: how many, aliases: [name], void_aliases: those that let nobody
-in, as another account has them, too}):
+current_hash: bool, imported_hash: bool: another system's, alone: bool: this machine has it and the cluster does not,
+elsewhere: bool: only the app passwords of another directory's person, app_passwords: how many, aliases: [name],
+void_aliases: those that let nobody in, as another account has them, too}):
 
     user.add       {login, password, addresses, domains, may_redirect, recipients_per_hour, disabled, aliases}; all
                    but the first two may be left out
@@ -65,7 +65,7 @@ from pillarbox.directory.base import (
 from pillarbox.directory.certificate import check_mark
 from pillarbox.directory.cluster import ClusterAccounts, Publication
 from pillarbox.directory.domino_names import name_key
-from pillarbox.directory.password import Passwords
+from pillarbox.directory.password import Passwords, is_foreign
 from pillarbox.directory.scram import create_secret
 from pillarbox.directory.settings import LocalSettings
 from pillarbox.directory.validity import check_addresses, check_domains, check_login, check_password, check_quota
@@ -350,6 +350,7 @@ class _OperatorService:
             "scram": account.scram is not None,
             "certificates": account.certificates,
             "current_hash": self._passwords.is_current(account.password_hash),
+            "imported_hash": not account.elsewhere and is_foreign(account.password_hash),
             "alone": alone,
             "elsewhere": account.elsewhere,
             "app_passwords": len(account.app_passwords),
