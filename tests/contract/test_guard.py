@@ -50,7 +50,7 @@ class Site:
         await self.settle()
 
     async def succeed(self, address: str, login: str) -> None:
-        # machines tell each other ages: by a clock that stands still what is heard later, on a busy machine, looks older
+        # machines tell each other ages: by a clock that stands still, what a busy one hears later looks older
         self.clock.advance(self.clocks_differ)
         self.guard.succeeded(Attempt(address, login, self.guard.fingerprint(login, "right"), self.clock()))
         await self.settle()
