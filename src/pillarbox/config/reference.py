@@ -43,8 +43,8 @@ _RULES = """\
 - `client_certificates = "optional"` or `"required"` and `client_ca` go together; so do a route's `client_certificate`
   and `client_key`. `certificate_signs_in` needs client certificates.
 - In `mechanisms`, SCRAM-SHA-256 needs secrets in all directories of the site (`scram = true`; of kind dovecot it is
-  Dovecot that has them), OAUTHBEARER and XOAUTH2 one that checks tokens, and EXTERNAL client certificates. CRAM-MD5 is
-  refused. `token_key`, `token_issuer` and `token_audience` go together.
+  Dovecot that has them), OAUTHBEARER and XOAUTH2 one that checks tokens, and EXTERNAL client certificates. CRAM-MD5
+  is refused. `token_key`, `token_issuer` and `token_audience` go together.
 - `kind = "cluster"` of the spool needs one `[[spool.cell]]`, whose `dsn` holds no password; `durability` and
   `[[spool.cell]]` go with it, and `min_free` with `"embedded"`.
 - `certificate = "acme"` at a site has no `key` beside it, and needs `[acme]` with `agree_to_terms = true`. `hook` and
