@@ -76,7 +76,8 @@ level = "info"
 [metrics]
 listen = "127.0.0.1:9587"   # Prometheus; loopback only
 
-# Who may sign in: the accounts that `pillarbox user` keeps.
+# Who may sign in: the accounts that `pillarbox user` keeps. Where people have a password already (LDAP, IMAP,
+# Dovecot, an OpenID provider, files, SQL) they use that one: docs/howto/signing-in.md.
 [[directory]]
 name = "local"
 scram = {scram}   # true: with each password set from then on a SCRAM-SHA-256 secret is kept too
@@ -88,6 +89,7 @@ submission = [{submission}]     # STARTTLS (RFC 6409)
 submissions = [{submissions}]    # TLS from the start (RFC 8314): prefer it in mail programs
 certificate = "certificate.pem"   # self-signed by `pillarbox init`: get one from a CA before people use it
 key = "key.pem"
+# directories = ["local"]         # who may sign in here, in this order
 # max_message_size = "50MiB"
 # max_recipients = 100            # of one message
 # recipients_per_hour = 500       # of one person
