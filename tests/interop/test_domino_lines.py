@@ -118,7 +118,12 @@ def test_the_filter_finds_each_failed_sign_in_of_a_real_daemon_and_nothing_else(
     assert sign_in(server, "127.0.0.2", "ada", "secret: right") == 235
     for number, login in enumerate(HOSTILE_LOGINS, 10):
         assert sign_in(server, f"127.0.0.{number}", login, "secret: wrong") == 535
+    path = path.rename(tmp_path / "console.log.1")
+    server.reload()
+    server.wait_for("config.reloaded")
+    assert sign_in(server, "127.0.0.99", "bob", "secret: wrong") == 535
     assert server.stop() == 0
+    assert [address for address, _ in judge(tmp_path / "console.log")] == ["127.0.0.99"]
     found = judge(path, "UTC")
     assert sorted(address for address, _ in found) == sorted(
         f"127.0.0.{n}" for n in range(10, 10 + len(HOSTILE_LOGINS))
