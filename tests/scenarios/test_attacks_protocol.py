@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.scenarios.conftest import PASSWORD
+from tests.support.cell_node import wait_until
 from tests.support.certs import Authority
 from tests.support.daemon import RunningDaemon, start_daemon
 from tests.support.nexthop import Message, NextHop
@@ -40,8 +41,10 @@ class House:
         return talk
 
     def arrived(self, queue_id: str) -> None:
-        """Waits until a message has left the house."""
+        """Waits until a message has left the house, and the next hop, which enters it behind its 250, has it too."""
         self.daemon.wait_for("delivery.delivered", queue_id=queue_id, timeout=30)
+        there = f"id {queue_id}".encode()
+        wait_until("it is there", lambda: any(there in message.content for message in self.hop.messages), 10, 0.01)
 
     def mail_arrives(self) -> Message:
         """An honest message, which arrives as it was sent; returns it."""
