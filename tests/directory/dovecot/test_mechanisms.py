@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from tests.support.line_server import Peer, line_server
 
-from pillarbox.directory.base import Denied, Identity, NotReached, Proven, Reason, Unavailable
+from pillarbox.directory.base import (
+    Denied,
+    Identity,
+    NotReached,
+    Proven,
+    Reason,
+    RelaysScram,
+    ScramDirectory,
+    Unavailable,
+)
 from pillarbox.directory.budget import Try
 from pillarbox.directory.chain import Member, make_chain
 from pillarbox.directory.dovecot.backend import DovecotBackend
@@ -15,7 +24,7 @@ from pillarbox.directory.dovecot.directory import DovecotDirectory
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.tries import Tries
 from pillarbox.directory.wire import Place
-from pillarbox.sasl import SecretWanted, TokenCredentials
+from pillarbox.sasl import ScramSecret, SecretWanted, TokenCredentials
 from pillarbox.sasl.scram import ScramServer, read_server_first
 
 HELLO = b"VERSION\t1\t2\nMECH\tPLAIN\nMECH\tSCRAM-SHA-256\nMECH\tXOAUTH2\nDONE\n"
@@ -75,7 +84,7 @@ async def settled() -> AsyncIterator[None]:
 
 def make(port: int, tries: Tries, **others: object) -> DovecotDirectory:
     values: dict[str, object] = {"domains": ("example.org",), "timeout": 2.0, "wrong_tries": 5, **others}
-    settings = DovecotSettings(name="dovecot", servers=(Place("127.0.0.1", port),), **values)  # type: ignore[arg-type]
+    settings = DovecotSettings(name="dovecot", servers=(Place("127.0.0.1", port),), **values)  # type: ignore[arg-type]  # the fields' types are the caller's to keep
     return DovecotDirectory(DovecotBackend(settings), settings, tries, lambda: b"k" * 32)
 
 
@@ -253,13 +262,54 @@ async def test_a_name_of_another_directory_in_the_chain_is_not_told_to_dovecot()
     async with line_server(playing(challenge(b"client"))) as server:
         directory = make(server.port, Counted())
         chain = make_chain((Member("dovecot", directory, ("*@example.org",)),))
+        assert isinstance(chain, RelaysScram)
         for login, asked in (("anna@other.example", 0), (ANNA, 1)):
             wanted = ScramServer().step(f"n,,n={login},r=client".encode())
             assert isinstance(wanted, SecretWanted)
-            relay = await chain.open_scram(wanted.first, known_place=True)  # type: ignore[attr-defined]
+            relay = await chain.open_scram(wanted.first, known_place=True)
+            assert relay is not None
             relay.close()
             assert sum(line.startswith(b"AUTH") for line in server.heard) == asked
         directory.close()
+
+
+async def test_whom_an_earlier_directory_knows_dovecot_does_not_play_for() -> None:
+    class Local:
+        """Has one person, by a secret."""
+
+        async def verify(self, credentials: object, *, known_place: bool) -> Denied:
+            return Denied(Reason.UNKNOWN)
+
+        async def knows(self, login: str) -> bool:
+            return login == "local"
+
+        def offers_scram(self, counts: object) -> bool:
+            return True
+
+        async def scram_secret(self, authcid: str) -> ScramSecret:
+            return ScramSecret(4_096, b"salt", b"stored", b"server")
+
+        async def verify_proof(self, credentials: object) -> Denied:
+            return Denied(Reason.WRONG)
+
+    async with line_server(playing(challenge(b"client"))) as server:
+        directory = make(server.port, Counted())
+        chain = make_chain((Member("local", Local()), Member("dovecot", directory)))
+        assert isinstance(chain, RelaysScram)
+        assert isinstance(chain, ScramDirectory)
+        assert chain.relays_scram
+        assert not chain.offers_scram(lambda _: True)  # Dovecot has not been heard yet
+        for login, relayed in (("local", False), (ANNA, True)):
+            wanted = ScramServer().step(f"n,,n={login},r=client".encode())
+            assert isinstance(wanted, SecretWanted)
+            relay = await chain.open_scram(wanted.first, known_place=True)
+            assert (relay is not None) is relayed
+            if relay is not None:
+                relay.close()
+        assert chain.offers_scram(lambda _: True)
+        assert (await chain.scram_secret("local")).salt == b"salt"
+        directory.close()
+    assert sum(line.startswith(b"AUTH") for line in server.heard) == 1
 
 
 async def test_nothing_is_offered_before_dovecot_was_heard_and_then_what_it_has() -> None:
