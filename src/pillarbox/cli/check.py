@@ -104,11 +104,11 @@ async def _look_at_what_waits_for_a_restart(settings: Settings) -> list[Finding]
 
 
 async def _look_at_accounts(settings: Settings, *, running: bool) -> list[Finding]:
-    """Names that two have, and what the settings want of the accounts; without a daemon its files are asked, if there
-    are any yet, but only for what the settings want: opening them may bring them up to this program's schema."""
+    """What is odd about the accounts, and what the settings want of them; without a daemon its files are asked, if
+    there are any yet. A cell is asked without a daemon only for what the settings want."""
     scram = _announcing_scram(settings)
     legacy = [site for site in settings.sites if site.legacy is not None]
-    if not running and not scram and not legacy:
+    if not running and not scram and not legacy and isinstance(settings.spool, CellsSettings):
         return []
     if not running and not _are_there(settings.server.data_directory / "accounts.db"):
         return [finding for site in legacy for finding in _devices(site, ())]
