@@ -33,7 +33,7 @@ def test_an_account_from_add_to_remove(run: Run, site: Path) -> None:
 def test_further_logins_are_given_shown_and_taken_away(run: Run, site: Path) -> None:
     config = ("-c", site)
     text = site.read_text().replace("[[route]]", 'mechanisms = ["PLAIN", "SCRAM-SHA-256"]\n[[route]]', 1)
-    site.write_text(f"{text}\n[[directory]]\nscram = true\n")  # so that check asks the accounts without a daemon
+    site.write_text(f"{text}\n[[directory]]\nscram = true\n")
     amy = ("user", "add", "amy@example.org", "--alias", "Amy Wood/Sales/ACME", "--alias", "Amy Wood")
     assert run(*amy, "--password-stdin", *config, stdin="correct horse\n").code == 0
     made = run(
