@@ -95,7 +95,9 @@ class Directories:
         if isinstance(settings, LocalSettings):
             return LocalDirectory(self._accounts, settings)
         if isinstance(settings, DovecotSettings):
-            return make_dovecot(settings, self._budget, self._false_key)
+            dovecot = make_dovecot(settings, self._budget, self._false_key)
+            dovecot.look()
+            return dovecot
         if isinstance(settings, UpstreamSettings):
             return Upstream(make_backend(settings), settings, self._budget)
         if isinstance(settings, OauthSettings):

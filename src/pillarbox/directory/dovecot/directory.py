@@ -87,12 +87,16 @@ class DovecotDirectory(Upstream):
 
     def _offered(self) -> frozenset[str]:
         """As far as is known; finds out more, for the next who wants to know."""
+        self.look()
+        return self._dovecot.offered
+
+    def look(self) -> None:
+        """Begins to find out what Dovecot offers, if it is not connected; now and then."""
         if not self._dovecot.connected and not self._closed:
             now = self._clock()
             if now >= self._last_look + LOOK_EVERY and (self._looking is None or self._looking.done()):
                 self._last_look = now
                 self._looking = asyncio.create_task(self._look())
-        return self._dovecot.offered
 
     async def _look(self) -> None:
         try:
