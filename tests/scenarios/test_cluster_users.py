@@ -124,7 +124,7 @@ def test_an_operator_brings_the_users_of_a_machine_into_the_cluster(
     assert not any(user["alone"] for user in listed(daemon).values())
     assert listed(daemon)["bob"]["addresses"] == ["bob@other.example"]
     ends_at = time.monotonic() + 60
-    while any(process.get("users") for process in json.loads(run(daemon, "status", "--json")[1])["processes"]):
+    while any(process.get("users") for process in daemon.ask("status")["processes"]):
         assert time.monotonic() < ends_at, run(daemon, "status")
         time.sleep(0.1)
     assert daemon.stop() == 0
