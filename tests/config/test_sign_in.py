@@ -103,6 +103,15 @@ def test_keys_that_go_together() -> None:
     assert 'found "required" without client_ca' in refused('client_certificates = "required"')
     (site,) = taken('certificate_signs_in = true\nclient_certificates = "optional"\nclient_ca = "ca.pem"').sites
     assert site.certificate_signs_in
+    assert "nobody would show a certificate" in refused('certificate_login = "san-email"')
+
+
+def test_certificates_of_people_of_any_directory_need_one_that_finds_people() -> None:
+    shown = 'client_certificates = "optional"\nclient_ca = "ca.pem"\ncertificate_login = "subject-cn"\n'
+    (site,) = taken(shown).sites
+    assert site.certificate_login == "subject-cn"
+    box = '[[directory]]\nname = "box"\nkind = "imap"\nservers = ["imap.example"]\ndomains = ["a.example"]\n'
+    assert "cannot say who somebody is without a password" in refused(f'{shown}directories = ["box"]', box)
 
 
 @pytest.mark.parametrize("name", ["SCRAM-SHA-256", "OAUTHBEARER", "LOGIN"])

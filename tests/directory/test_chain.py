@@ -1,9 +1,14 @@
 """chain.py: the first that knows the person decides, and what becomes of those that cannot say."""
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.directory.scripted import CUT, Setting
 
 from pillarbox.directory.base import Denied, Directory, Identity, Reason, Unavailable
@@ -275,3 +280,70 @@ async def test_nothing_is_offered_that_no_member_can() -> None:
     plain = Chain([Member("corp", upstream("corp").upstream, ("*",))])
     assert not plain.offers_tokens and not plain.offers_certificates
     assert await token(plain, "a", "token") == "unknown"
+
+
+def certificate(email: str) -> bytes:
+    """One of a person with this address."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([]))
+    builder = builder.public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.RFC822Name(email)])
+    return builder.add_extension(names, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@dataclass
+class Marks(Local):
+    """Local accounts of which one may name the certificate."""
+
+    marked: Identity | Denied = field(default_factory=lambda: Denied(Reason.UNKNOWN))
+
+    async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
+        if self.away:
+            raise AWAY
+        return self.marked
+
+
+async def shown(members: list[tuple[str, Directory]], email: str = "anna@example.org", authzid: str = "") -> str:
+    """The login, the reason or "unavailable"."""
+    directory = make_chain([Member(*member) for member in members], "san-email")
+    assert isinstance(directory, Chain)
+    assert directory.offers_certificates
+    try:
+        answer = await directory.verify_certificate(certificate(email), authzid)
+    except Unavailable:
+        return "unavailable"
+    return answer.reason.name.lower() if isinstance(answer, Denied) else f"{answer.login} of {answer.source}"
+
+
+async def test_a_certificate_that_an_account_names_is_that_accounts_whatever_name_is_in_it() -> None:
+    corp = upstream("corp", "anna@example.org")
+    local = Marks(marked=Identity("carl", frozenset(), source="local"))
+    assert await shown([("corp", corp.upstream), ("local", local)]) == "carl of local"
+    for reason in (Reason.DISABLED, Reason.WRONG):  # it is somebody's, and that one is not let in
+        assert await shown([("local", Marks(marked=Denied(reason, "carl"))), ("corp", corp.upstream)]) != "anna"
+        assert corp.backend.found == []
+
+
+async def test_a_certificate_that_none_names_is_of_whom_the_chain_finds_under_the_name_in_it() -> None:
+    corp = upstream("corp", "anna@example.org")
+    members: list[tuple[str, Directory]] = [("local", Marks()), ("corp", corp.upstream)]
+    assert await shown(members) == "anna@example.org of corp"
+    assert await shown(members, authzid="Anna@Example.org") == "anna@example.org of corp"
+    assert await shown(members, authzid="bob@example.org") == "wrong"
+    assert await shown(members, authzid="a\0b") == "wrong"
+    assert await shown(members, "bob@example.org") == "unknown"
+    assert corp.backend.checked == []
+
+
+async def test_a_directory_that_can_only_say_no_finds_nobody_by_certificate() -> None:
+    box, corp = upstream("box", opaque=True), upstream("corp", "anna@example.org")
+    assert await shown([("box", box.upstream)]) == "opaque"
+    assert await shown([("corp", corp.upstream), ("box", box.upstream)]) == "anna@example.org of corp"
+    assert await shown([("box", box.upstream), ("corp", corp.upstream)]) == "opaque"
+
+
+async def test_while_one_that_may_know_the_certificates_holder_is_away_nobody_else_is() -> None:
+    corp = upstream("corp", "anna@example.org")
+    away = Marks(away=True)
+    assert await shown([("local", away), ("corp", corp.upstream)]) == "unavailable"

@@ -150,6 +150,7 @@ def _site(table: SiteTable, base: Path, devices: frozenset[str], pair: Path | No
         submission_mechanisms=_maybe_tuple(table.submission_mechanisms),
         submissions_mechanisms=_maybe_tuple(table.submissions_mechanisms),
         certificate_signs_in=table.certificate_signs_in,
+        certificate_login=table.certificate_login or "",
         directories=tuple(table.directories),
         app_passwords=table.app_passwords,
         max_message_size=table.max_message_size,

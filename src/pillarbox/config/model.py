@@ -229,6 +229,11 @@ class SiteTable(Table):
         _SITE.certificate_signs_in,
         description="Whoever shows a certificate that an account names is signed in without AUTH (Thunderbird).",
     )
+    certificate_login: Literal["san-email", "san-upn", "subject-cn"] | None = Field(
+        None,
+        description="Which name in a certificate is its holder's login, for people of any directory that finds them "
+        "without a password. There must be one such name in it. Default: none; only accounts name certificates.",
+    )
     proxy_from: list[IpNetwork] = Field(
         [],
         max_length=64,

@@ -203,6 +203,23 @@ def _client_certificates(tables: FileTable) -> Broken:
                 (*at, "certificate_signs_in"),
                 'found without client_certificates = "optional" or "required"; nobody would show a certificate',
             )
+        yield from _certificate_login(tables, number)
+
+
+def _certificate_login(tables: FileTable, number: int) -> Broken:
+    site, at = tables.site[number], ("site", number, "certificate_login")
+    if site.certificate_login is None:
+        return
+    if site.client_certificates == "none":
+        yield at, 'found without client_certificates = "optional" or "required"; nobody would show a certificate'
+    known = {each.name: each for each in tables.directory}
+    here = [known[name] for name in site.directories if name in known]
+    if here and not any(each.has_passwords and not each.opaque for each in here):
+        names = ", ".join(f'"{each.name}"' for each in here)
+        yield (
+            at,
+            f"found with {names}, which cannot say who somebody is without a password; expected another directory",
+        )
 
 
 _LISTS = ("mechanisms", "submission_mechanisms", "submissions_mechanisms")

@@ -11,6 +11,10 @@ Before a password is checked, a member that can is asked whether it knows the pe
 people of another. When none knows the person, the first one verifies all the same, so that unknown people cost what
 known ones do.
 
+A site may say which name in a certificate is its holder's login (certificate.py has the rules). One that no account
+names by a mark is then of whom the chain finds under that name, by the order of passwords; a directory that can only
+say no finds nobody.
+
 STANDARDS
     RFC 4954 6 (454 when it cannot be said).
 
@@ -20,6 +24,7 @@ ERRORS
 
 import contextlib
 import fnmatch
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -40,6 +45,7 @@ from pillarbox.directory.base import (
     Unavailable,
     WithoutPasswords,
 )
+from pillarbox.directory.certificate import read_certificate
 from pillarbox.directory.preparation import login_key
 from pillarbox.sasl.mechanism import (
     Credentials,
@@ -68,11 +74,12 @@ class Member(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def make_chain(members: Sequence[Member]) -> Directory:
-    """One directory for these: itself, where it is alone and is asked for every login."""
-    if len(members) == 1 and not members[0].names:
+def make_chain(members: Sequence[Member], certificate_login: str = "") -> Directory:
+    """One directory for these: itself, where it is alone and is asked for every login. ``certificate_login``: the
+    rule of ClientCertificate.login_by, "": none."""
+    if len(members) == 1 and not members[0].names and not certificate_login:
         return members[0].directory
-    return Chain(members)
+    return Chain(members, certificate_login)
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
@@ -89,8 +96,9 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 class Chain:
     """See the module's text; satisfies Directory, and every ability as far as its members do."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], certificate_login: str = "") -> None:
         self._members = tuple(members)
+        self._certificate_login = certificate_login
         self._with_passwords = tuple(each for each in members if not isinstance(each.directory, WithoutPasswords))
 
     # -- passwords
@@ -191,20 +199,56 @@ class Chain:
 
     @property
     def offers_certificates(self) -> bool:
-        """Any member does."""
-        return any(
+        """Any member does, or there is a rule."""
+        return bool(self._certificate_login) or any(
             isinstance(each.directory, CertificateDirectory) and each.directory.offers_certificates
             for each in self._members
         )
 
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
-        return await self._first_to_know(
+        answer = await self._first_to_know(
             lambda directory: (
                 directory.verify_certificate(certificate, authzid)
                 if isinstance(directory, CertificateDirectory) and directory.offers_certificates
                 else None
             )
         )
+        if self._certificate_login and _unknown(answer):  # no mark of anybody's
+            return await self._named_in(certificate, authzid)
+        return answer
+
+    async def _named_in(self, certificate: bytes, authzid: str) -> Identity | Denied:
+        """Who has the login that the rule finds in it, as of now. Raises Unavailable."""
+        try:
+            read = read_certificate(certificate)
+        except ValueError:
+            return Denied(Reason.WRONG, details={"fingerprint": hashlib.sha256(certificate).hexdigest()})
+        details = {"subject": read.subject, "fingerprint": read.fingerprint}
+        login = read.login_by(self._certificate_login)
+        if login is None:
+            cause = f"not one login in it by {self._certificate_login}"
+            return Denied(Reason.UNKNOWN, details={**details, "cause": cause})
+        answer = await self._found_for_sure(login)
+        if isinstance(answer, Identity) and authzid and not _same(authzid, login, answer.login):
+            answer = Denied(Reason.WRONG, answer.login)
+        if isinstance(answer, Denied):
+            return replace(answer, details={**details, **answer.details})
+        return answer
+
+    async def _found_for_sure(self, login: str) -> Identity | Denied:
+        """As find_person; whoever would be asked and can only say no ends the search, and so does one that cannot
+        say: a later one's person could be another."""
+        for member in self._asked_for(login):
+            if _is_opaque(member.directory) or not isinstance(member.directory, PeopleDirectory):
+                cause = f"{member.name} finds nobody without a password"
+                return Denied(Reason.OPAQUE, details={"cause": cause})
+            try:
+                answer = await member.directory.find_person(login)
+            except Unavailable as error:
+                raise Unavailable(f"{member.name}: {error}") from error
+            if not _unknown(answer):
+                return answer
+        return Denied(Reason.UNKNOWN)
 
     async def _first_to_know(
         self, ask: Callable[[Directory], Awaitable[Identity | Denied] | None]
@@ -234,6 +278,13 @@ def _with_secrets(directory: ScramDirectory | RelaysScram) -> ScramDirectory:
     if not isinstance(directory, ScramDirectory):
         raise Unavailable("SCRAM at a directory without secrets")
     return directory
+
+
+def _same(authzid: str, *logins: str) -> bool:
+    try:
+        return login_key(authzid) in {login_key(login) for login in logins}
+    except ValueError:
+        return False
 
 
 def _unknown(answer: Identity | Denied) -> bool:

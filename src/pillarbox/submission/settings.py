@@ -84,6 +84,7 @@ class SiteSettings:
     ``max_text_line`` is the longest line of content accepted, with CRLF (RFC 5321 says 1000; web programs send more).
     ``submission_mechanisms`` and ``submissions_mechanisms`` stand for ``mechanisms`` on these listeners (None: not).
     ``certificate_signs_in``: a client whose certificate an account names is signed in without AUTH.
+    ``certificate_login``: which name in a certificate is its holder's login (certificate.py); "": none, marks alone.
     ``proxy_from``: peers that must begin with a PROXY header; sites that share an address agree.
     ``disabled_extensions`` are EHLO keywords that are not offered; ``max_hold`` is how long a sender may have a
     message held (FUTURERELEASE). ``legacy``: it is for devices; ``foreign_logins``: keys of the logins that are good
@@ -103,6 +104,7 @@ class SiteSettings:
     submission_mechanisms: tuple[str, ...] | None = None
     submissions_mechanisms: tuple[str, ...] | None = None
     certificate_signs_in: bool = False
+    certificate_login: str = ""
     directories: tuple[str, ...] = ("local",)
     app_passwords: str = "allowed"  # or "off", "required"
     max_message_size: int = 52_428_800

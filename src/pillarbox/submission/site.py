@@ -92,7 +92,7 @@ def make_plans(sites: Sequence[SiteSettings], directories: Mapping[str, Member])
     """One plan for each address of the sites; reads the certificates. Raises CertificateError."""
     made: dict[tuple[Address, bool], list[Site]] = {}
     for settings in sites:
-        directory = make_chain([directories[name] for name in settings.directories])
+        directory = make_chain([directories[name] for name in settings.directories], settings.certificate_login)
         site = Site(settings, directory, _limits(settings))
         for implicit, addresses in ((False, settings.submission), (True, settings.submissions)):
             for address in addresses:
