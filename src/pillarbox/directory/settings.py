@@ -55,6 +55,11 @@ class UpstreamSettings(DirectorySettings):
     timeout: float = 10.0
     connections: int = 8
 
+    @property
+    def counted_at(self) -> str:
+        """Where wrong tries are counted: directories with the same name for it share them."""
+        return self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashedSettings(UpstreamSettings):

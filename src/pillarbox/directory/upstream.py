@@ -11,8 +11,9 @@ in. A server that does not answer then changes nothing: what is remembered stays
 other refusal than a wrong password is remembered for ``settings.refresh`` seconds only, for it may end at any time.
 
 No more than ``settings.wrong_tries`` wrong passwords of one person reach the server within ``settings.wrong_window``
-(budget.py counts them for all workers), whatever spelling of the name is used: an attack on us must not lock people
-out of their mailbox. Half of these, at most, are for places that are not known.
+(budget.py counts them for all workers, and together for directories with the same ``counted_at``), whatever spelling
+of the name is used: an attack on us must not lock people out of their mailbox. Half of these, at most, are for places
+that are not known.
 
 A password is handed on as it was typed, since the server behind prepares it in its own way; one that SASLprep forbids
 is nobody's.
@@ -302,7 +303,7 @@ class Upstream:
             self._someone = person
             return self._keep(entry, person, login, answer)
         allowed = tries if known_place else (tries + 1) // 2
-        try_ = await self._budget.reserve(name, person.key, allowed, self.settings.wrong_window)
+        try_ = await self._budget.reserve(self.settings.counted_at, person.key, allowed, self.settings.wrong_window)
         if try_ is None:
             figures.SPENT.add(1, name)
             cause = f"{allowed} wrong passwords within {self.settings.wrong_window:g} s went to the server behind"

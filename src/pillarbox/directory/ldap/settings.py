@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pillarbox.directory.domino_names import Names as Names
 from pillarbox.directory.settings import UpstreamSettings
@@ -62,3 +63,9 @@ class LdapSettings(UpstreamSettings):
     names_allowed: Names = Names.FEWER
     groups: tuple[LdapGroup, ...] = ()
     members_of: str | None = None
+
+    @property
+    def counted_at(self) -> str:
+        """Two directories at one server are two ways to the same people."""
+        hosts = sorted({urlsplit(uri).hostname or uri for uri in self.servers})
+        return f"LDAP of {' '.join(hosts)} within {self.wrong_window:g} s"

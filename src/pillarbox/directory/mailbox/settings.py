@@ -26,3 +26,9 @@ class MailboxSettings(UpstreamSettings):
     ca: Path | None = None
     login: str = "{login}"
     domains: tuple[str, ...]
+
+    @property
+    def counted_at(self) -> str:
+        """IMAP and POP3 of one server lock out the same people, so what counts is the hosts, not the ports."""
+        hosts = sorted({place.host.lower() or place.path for place in self.servers})
+        return f"mailboxes of {' '.join(hosts)} within {self.wrong_window:g} s"
