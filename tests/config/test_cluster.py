@@ -33,7 +33,9 @@ def test_a_cell_with_its_defaults() -> None:
     settings = parse(CLUSTER + CELL + REST, AT)
     assert settings.spool == CellsSettings((CellSettings("a", "host=pg1,pg2 dbname=pillarbox"),), "quorum")
     assert parse(as_toml(keys_of(settings)), AT).spool == settings.spool
-    assert keys_of(settings)["spool"]["cell"] == [{"name": "a", "dsn": "host=pg1,pg2 dbname=pillarbox"}]
+    assert keys_of(settings)["spool"]["cell"] == [
+        {"name": "a", "dsn": "host=pg1,pg2 dbname=pillarbox", "accepts": True}
+    ]
 
 
 def test_several_cells_each_with_its_limit() -> None:
@@ -46,6 +48,17 @@ def test_several_cells_each_with_its_limit() -> None:
         )
     )
     assert parse(as_toml(keys_of(settings)), AT).spool == settings.spool
+
+
+def test_a_cell_may_be_closed_to_new_mail_but_not_every_cell() -> None:
+    closed = CELL + "accepts = false\n"
+    open_one = CELL.replace('"a"', '"b"').replace("pg1,pg2", "pg3")
+    settings = parse(CLUSTER + closed + open_one + REST, AT)
+    assert isinstance(settings.spool, CellsSettings)
+    assert [cell.accepts for cell in settings.spool.cells] == [False, True]
+    assert parse(as_toml(keys_of(settings)), AT).spool == settings.spool
+    with pytest.raises(ConfigError, match="found false in every cell; expected one cell that takes new mail"):
+        parse(CLUSTER + closed + REST, AT)
 
 
 def test_the_password_file_lies_beside_the_configuration_and_local_is_said_in_so_many_words() -> None:

@@ -195,6 +195,16 @@ async def test_a_cell_that_is_weakened_while_another_serves_is_left_out_and_said
         await both.close()
 
 
+async def test_new_mail_does_not_go_to_a_closed_cell_when_the_other_is_away(cell: CellSettings) -> None:
+    away = CellSettings("b", "host=/nowhere user=x")
+    for accepts in (True, False):
+        spool = Cells(CellsSettings((replace(cell, accepts=accepts), away), "local"), "test", "keeper")
+        await spool.start()
+        assert (spool.tag(), spool.takes_mail()) == (("a", True) if accepts else ("b", False))
+        assert (await spool.depth(0.0)).cells[0].messages == 0  # it is asked like any other
+        await spool.close()
+
+
 async def test_the_depth_says_how_large_each_cell_is_and_what_is_left_to_the_limits(cell: CellSettings) -> None:
     limited = replace(cell, max_size=1 << 30)
     for settings, many in (((limited,), 1), ((limited, CellSettings("b", "host=/nowhere user=x")), 2)):

@@ -80,7 +80,8 @@ def _spool(table: SpoolTable, server: ServerSettings, base: Path) -> EmbeddedSet
     if table.kind == "embedded":
         return EmbeddedSettings(server.data_directory / "spool", table.min_free)
     cells = [
-        CellSettings(cell.name, cell.dsn, _maybe(base, cell.password_file), cell.max_size) for cell in table.cell
+        CellSettings(cell.name, cell.dsn, _maybe(base, cell.password_file), cell.max_size, cell.accepts)
+        for cell in table.cell
     ]
     return CellsSettings(tuple(cells), table.durability)
 

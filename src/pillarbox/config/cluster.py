@@ -33,6 +33,8 @@ def check_cluster(tables: FileTable) -> Broken:
             'found "cluster" without a cell; expected [[spool.cell]] with name = "a" and '
             'dsn = "host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox"',
         )
+    if spool.cell and not any(cell.accepts for cell in spool.cell):
+        yield ("spool", "cell", 0, "accepts"), "found false in every cell; expected one cell that takes new mail"
     names: set[str] = set()
     dsns: set[str] = set()
     for number, cell in enumerate(spool.cell):

@@ -108,6 +108,9 @@ class CellTable(Table):
     max_size: Size | None = Field(
         None, description="Octets of its database from which on it takes no mail. Default: no limit." + RESTART
     )
+    accepts: bool = Field(
+        True, description="Whether new mail goes there. If not, what is in it is still delivered." + RESTART
+    )
 
 
 class SpoolTable(Table):

@@ -311,7 +311,8 @@ class Cells(CompositeSpool):
     def __init__(self, settings: CellsSettings, name: str, role: Role) -> None:
         systems: dict[str, int] = {}
         self._all = {cell.name: CellSpool(cell, settings.durability, name, role, systems) for cell in settings.cells}
-        super().__init__(self._all, ledger=CellsLedger(self._all))
+        closed = [cell.name for cell in settings.cells if not cell.accepts]
+        super().__init__(self._all, ledger=CellsLedger(self._all), closed=closed)
 
     async def start(self, *, strict: bool = True) -> None:
         """Looks at each cell; see CellSpool.start. Raises CannotStart."""

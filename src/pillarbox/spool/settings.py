@@ -43,12 +43,13 @@ PLACE_OF_ROLE = "{role}"
 class CellSettings:
     """One cell as the configuration names it. ``dsn`` holds no password: ``password_file`` does, or what libpq looks
     at by itself. In both ``{role}`` stands for the Role of who asks. ``max_size``: octets of its database from which
-    on it takes no mail."""
+    on it takes no mail. ``accepts``: whether new mail goes there; what is in it is delivered in either case."""
 
     name: str
     dsn: str
     password_file: Path | None = None
     max_size: int | None = None
+    accepts: bool = True
 
     def of(self, role: Role) -> "CellSettings":
         """What this role uses."""

@@ -39,6 +39,30 @@ async def test_a_cell_that_takes_nothing_is_not_chosen_and_mail_is_refused_when_
     assert isinstance(spool.refusal(0), Unavailable)
 
 
+async def test_a_closed_cell_gets_no_new_mail_and_what_it_holds_is_lent_and_listed(
+    cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = "01TEST00000000000000000010-a"
+    await cells["a"].commit(envelope(queue_id=held), b"text")
+    spool = CompositeSpool(cells, random=lambda: 0.0, closed=("a",))
+    assert spool.tag() == "b"
+    assert spool.refusal(0) is None
+    monkeypatch.setattr(cells["b"], "refusal", away)
+    assert (spool.tag(), str(spool.refusal(0))) == ("b", "away")  # a could, and is not asked
+    assert [each.envelope.queue_id for each in await spool.list(Filter(), NOW, 10)] == [held]
+    assert [lease.envelope.queue_id for lease in await spool.lease(NOW, 10)] == [held]
+
+
+async def test_two_open_cells_beside_a_closed_one_share_new_mail(
+    cells: dict[str, EmbeddedSpool], tmp_path: Path
+) -> None:
+    third = await open_spool(EmbeddedSettings(tmp_path / "c", 0), clock=Clock())
+    numbers = iter((0.0, 0.999))
+    spool = CompositeSpool({**cells, "c": third}, random=lambda: next(numbers), closed=("b",))
+    assert [spool.tag(), spool.tag()] == ["a", "c"]
+    await third.close()
+
+
 async def test_a_search_names_the_cell_that_is_missing_and_an_unknown_tag_is_told(
     cells: dict[str, EmbeddedSpool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

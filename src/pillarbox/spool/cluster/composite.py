@@ -22,7 +22,7 @@ ERRORS
 
 import asyncio
 import random as chance
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -88,7 +88,8 @@ class _Pace:
 
 class CompositeSpool(WithLedger):
     """See the module's text. ``cells`` by name, one at least; ``random`` gives numbers from 0 to below 1; ``ledger``
-    carries out the operator's verbs, a CompositeLedger if nothing else is given."""
+    carries out the operator's verbs, a CompositeLedger if nothing else is given; ``closed`` names the cells, not all,
+    that new mail does not go to."""
 
     def __init__(
         self,
@@ -96,12 +97,14 @@ class CompositeSpool(WithLedger):
         *,
         random: Callable[[], float] = chance.random,
         ledger: CompositeLedger | None = None,
+        closed: Collection[str] = (),
     ) -> None:
         self.ledger = ledger or CompositeLedger(cells)
         super().__init__(self.ledger)
         self._cells = dict(cells)
         self._names = tuple(self._cells)
         self._members = tuple(self._cells.values())
+        self._takers = {name: cell for name, cell in self._cells.items() if name not in closed}
         self._paces = {name: _Pace() for name in self._cells}
         self._random = random
         self._turn = 0
@@ -126,12 +129,12 @@ class CompositeSpool(WithLedger):
 
     def tag(self) -> str:
         """See Intake.tag: the name of a cell that takes mail now, if one does."""
-        if len(self._names) == 1:
-            return self._names[0]
+        if len(self._takers) == 1:
+            return next(iter(self._takers))
         now = asyncio.get_running_loop().time()
         taking = [
             (name, 1 / self._paces[name].load(now))
-            for name, member in self._cells.items()
+            for name, member in self._takers.items()
             if member.refusal(0) is None
         ]
         left = self._random() * sum(weight for _, weight in taking)
@@ -139,12 +142,12 @@ class CompositeSpool(WithLedger):
             left -= weight
             if left < 0:
                 return name
-        return taking[-1][0] if taking else self._names[0]
+        return taking[-1][0] if taking else next(iter(self._takers))
 
     def refusal(self, size: int) -> SpoolError | None:
         """See Intake.refusal: None when one cell takes it."""
         refusals = []
-        for member in self._members:
+        for member in self._takers.values():
             refusal = member.refusal(size)
             if refusal is None:
                 return None
