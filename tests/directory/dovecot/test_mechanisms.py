@@ -339,3 +339,17 @@ async def test_the_error_document_of_a_token_is_answered_and_nobody_gets_in_afte
         answer is None if last.startswith(b"OK") else isinstance(answer, Denied) and "evil" not in str(answer.details)
     )
     assert server.heard[-1].startswith(b"CONT\t1")
+
+
+async def test_directory_test_tells_which_mechanisms_were_found_and_which_are_passed_on() -> None:
+    lines: list[str] = []
+    async with line_server(playing(b"")) as server:
+        place = Place("127.0.0.1", server.port)
+        settings = DovecotSettings(name="dovecot", servers=(place,), domains=("example.org",))
+        backend = DovecotBackend(settings, lines.append)
+        await backend.prepare()
+        backend.close()
+    assert lines == [
+        f"{place}: connected; offers PLAIN, SCRAM-SHA-256, XOAUTH2",
+        f"{place}: passed on to it here: PLAIN, SCRAM-SHA-256, XOAUTH2",
+    ]
