@@ -92,7 +92,7 @@ def test_two_machines_together_pass_on_no_more_wrong_passwords_than_one_may(
         assert sign_in(daemon, BOB, password).startswith("235 ")
     for number, (here, there) in enumerate(((one, two), (two, one))):
         assert sign_in(here, BOB, f"typing error {number}").startswith("535 ")
-        until("the other machine has heard of it, and so of this one", lambda: counted(there) > number)  # noqa: B023
+        until("the other machine has heard of it, and so of this one", lambda: counted(there) > number)  # noqa: B023 -- it is called in this round
     for number in range(2 * WRONG_TRIES):
         for name, daemon in (("one", one), ("two", two)):
             assert sign_in(daemon, ANNA, f"guess {number} at {name}").startswith("535 ")
