@@ -318,7 +318,7 @@ async def test_a_provider_is_asked_over_https_with_the_ca_that_it_is_told_and_no
         )
         web.answers["/keys"] = json_answer({"keys": [{**public, "kid": "k"}]})
         claims = {"iss": web.url, "aud": "us", "sub": "anna", "exp": int(time.time()) + 600}
-        token = jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "k"})
+        token = jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "k", "typ": "at+jwt"})
         text = (
             f'[[directory]]\nname = "right"\nkind = "oauth"\nissuer = "{web.url}"\naudience = ["us"]\n'
             f'ca = "{issued.ca}"\n[[directory]]\nname = "wrong"\nkind = "oauth"\nissuer = "{web.url}"\n'
