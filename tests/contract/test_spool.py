@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.spool.messages import LATER, NOW, Clock, bounce, envelope, read_all, settlement
+from tests.spool.messages import LATER, NOW, Clock, bounce, envelope, lanes, read_all, settlement
 
 from pillarbox.spool.base import (
     INLINE_LIMIT,
@@ -150,7 +150,7 @@ async def test_skipped_domains_stay_and_the_others_of_the_message_go(spool: Spoo
     sent = envelope("a@slow.example", "b@quick.example", "c@slow.example")
     await spool.commit(sent, b"hello")
     await spool.commit(envelope("d@slow.example"), b"")
-    (lease,) = await spool.lease(NOW, 10, frozenset({"slow.example"}))
+    (lease,) = await spool.lease(NOW, 10, lanes("slow.example"))
     assert [r.key for r in lease.recipients] == [1]
     assert lease.envelope == sent, "the envelope is whole, whoever of its recipients is due"
     # The rest of the same message can be lent meanwhile, and only that.
@@ -164,7 +164,7 @@ async def test_a_dead_domain_does_not_fill_a_batch(spool: Spool) -> None:
     await asyncio.gather(*(spool.commit(envelope("x@dead.example"), b"") for _ in range(50)))
     live = envelope("x@live.example")
     await spool.commit(live, b"")
-    assert [lease.envelope for lease in await spool.lease(NOW, 5, frozenset({"dead.example"}))] == [live]
+    assert [lease.envelope for lease in await spool.lease(NOW, 5, lanes("dead.example"))] == [live]
 
 
 async def test_a_deferred_recipient_is_due_at_its_time_and_keeps_its_history(spool: Spool) -> None:
@@ -328,7 +328,7 @@ async def test_wait_due_wakes_when_the_next_time_comes(spool: Spool, clock: Cloc
 async def test_wait_due_does_not_return_for_what_is_lent_or_skipped(spool: Spool) -> None:
     await spool.commit(envelope("a@slow.example"), b"")
     await spool.commit(envelope("a@quick.example"), b"")
-    assert len(await spool.lease(NOW, 10, frozenset({"slow.example"}))) == 1
+    assert len(await spool.lease(NOW, 10, lanes("slow.example"))) == 1
     waiting = asyncio.create_task(spool.wait_due(100))
     await spool.depth(NOW)  # a round trip: the wait has begun
     await spool.commit(envelope("b@slow.example"), b"")

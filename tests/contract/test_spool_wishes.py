@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from tests.spool.messages import LATER, NOW, Clock, envelope, read_all, settlement, wishful
+from tests.spool.messages import LATER, NOW, Clock, envelope, lanes, read_all, settlement, wishful
 
 from pillarbox.spool.base import (
     INLINE_LIMIT,
@@ -124,7 +124,7 @@ async def test_a_skipped_domain_is_skipped_in_every_priority(spool: Spool) -> No
     for priority in (9, 0, -9):
         await spool.commit(envelope("x@slow.example", priority=priority), b"")
     await spool.commit(envelope("x@quick.example", priority=-9), b"")
-    leased = await spool.lease(NOW, 10, frozenset({"slow.example"}))
+    leased = await spool.lease(NOW, 10, lanes("slow.example"))
     assert [r.domain for lease in leased for r in lease.recipients] == ["quick.example"]
     assert [lease.envelope.priority for lease in await spool.lease(NOW, 10)] == [9, 0, -9]
 
@@ -244,3 +244,22 @@ async def test_a_retry_during_an_attempt_is_that_attempt_and_its_outcome_stands(
     due = [recipient.due_at for recipient in (await spool.show(sent.queue_id)).recipients]
     assert due == [LATER + 60, NOW + 1]
     assert await spool.retry(Filter(domain="one.example"), NOW + 2) == [sent.queue_id]
+
+
+async def test_sites_wait_apart_for_the_same_domain(spool: Spool) -> None:
+    """Each may have routes of its own: the one's next hop being away holds nothing of the other's back."""
+    ours, theirs = envelope("a@Big.example", site="a.example"), envelope("b@big.example", site="b.example")
+    for sent in (ours, theirs):
+        await spool.commit(sent, b"hello")
+    (lease,) = await spool.lease(NOW, 10, lanes("big.example", site="a.example"))
+    assert lease.envelope == theirs
+    (recipient,) = lease.recipients
+    assert recipient.domain == "big.example"
+    assert {recipient.lane} == lanes("big.example", site="b.example")
+    (lease,) = await spool.lease(NOW, 10, lanes("big.example", site="b.example"))
+    assert lease.envelope == ours
+    found = await spool.list(Filter(domain="BIG.example"), NOW, 10)
+    assert [each.recipients[0].domain for each in found] == ["big.example"] * 2
+    assert len(await spool.list(Filter(domain="*.example"), NOW, 10)) == 2
+    for nobody_s in ("big.example a.example", "a.example", "*a.example", "big.exampl"):
+        assert await spool.list(Filter(domain=nobody_s), NOW, 10) == [], nobody_s

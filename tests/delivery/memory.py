@@ -19,6 +19,7 @@ from pillarbox.spool.base import (
     Unavailable,
     UnknownQueueId,
 )
+from pillarbox.spool.schema import domain_of, lane_of
 
 CONTENT = b"From: a@example.org\r\nSubject: hello\r\n\r\n.dots\r\n..more\r\nend\r\n"
 CHUNK = 65_536
@@ -76,7 +77,7 @@ class MemoryOutbox:
             key: Recipient(
                 key,
                 path,
-                path.rpartition("@")[2],
+                domain_of(path),
                 State.DUE,
                 envelope.received_at,
                 0,
@@ -85,6 +86,7 @@ class MemoryOutbox:
                 delay_warned=False,
                 notify=envelope.notify[key] if envelope.notify else "",
                 original_recipient=envelope.original_recipients[key] if envelope.original_recipients else "",
+                lane=lane_of(path, envelope.site),
             )
             for key, path in enumerate(envelope.forward_paths)
         }
@@ -130,7 +132,7 @@ class MemoryOutbox:
             due = tuple(
                 r
                 for r in recipients.values()
-                if r.due_at <= now and r.domain not in skip and r.state is State.DUE and (ident, r.key) not in held
+                if r.due_at <= now and r.lane not in skip and r.state is State.DUE and (ident, r.key) not in held
             )
             if due and len(leases) < limit and tag_of(ident) not in self.away:
                 lease = Lease(

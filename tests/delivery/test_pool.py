@@ -236,7 +236,27 @@ async def test_domains_of_a_suspended_next_hop_come_last(outbox: MemoryOutbox, s
         await outbox.settled(152)
         assert outbox.lent.index(last) == 1  # committed behind 150 others, lent before them
         assert len(alive.messages) == 1
-        assert frozenset({"dead.test"}) in outbox.skips
+        assert frozenset({"dead.test example"}) in outbox.skips
+
+
+async def test_a_site_whose_own_next_hop_is_dead_holds_no_other_up(outbox: MemoryOutbox, start: Start) -> None:
+    """The same domain, by routes of two sites."""
+    async with NextHop() as alive:
+        dead = SmarthostRoute(("*",), "127.0.0.1", await dead_port(), tls=TlsMode.NONE, sites=("a",))
+        outbox.commit(make_envelope("x@big.test", site="a"))
+        await start(dead, to_hop(alive, sites=("b",)))
+        await outbox.settled(1)
+        for _ in range(150):
+            outbox.commit(make_envelope("x@big.test", site="a"))
+        last = outbox.commit(make_envelope("x@big.test", site="b"))
+        nobody_s = outbox.commit(make_envelope("x@big.test", site="c"))
+        await outbox.settled(153)
+        assert outbox.lent.index(last) < 3, "committed behind 150 others, lent before them"
+        assert isinstance(outbox.of(last)["x@big.test"], Delivered)
+        outcome = outbox.of(nobody_s)["x@big.test"]
+        assert isinstance(outcome, Deferred) and "no route" in outcome.reason
+        assert len(alive.messages) == 1
+        assert frozenset({"big.test a"}) in outbox.skips
 
 
 async def test_next_hop_that_takes_no_more_connections_is_used_with_those_it_takes(

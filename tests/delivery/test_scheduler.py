@@ -240,6 +240,23 @@ async def test_reload_sends_what_comes_later_over_the_new_route(outbox: MemoryOu
     assert (len(old.messages), len(new.messages)) == (1, 1)
 
 
+async def test_reload_gives_a_site_a_route_of_its_own_for_what_waits_as_well(
+    outbox: MemoryOutbox, start: Start
+) -> None:
+    """Also for what was queued before sites waited apart: their lane is the domain alone."""
+    async with NextHop(script={"RCPT": ["450 later", "450 later", "250 ok"]}) as old, NextHop() as new:
+        scheduler = await start(to_hop(old))
+        sent = [outbox.commit(make_envelope("to@example.net", site=site)) for site in ("a", "b")]
+        await outbox.settled(2)
+        for recipients in outbox.waiting.values():
+            recipients[0] = replace(recipients[0], lane="example.net")
+        scheduler.apply(make_settings(to_hop(old), to_hop(new, sites=("b",))))
+        outbox.make_due()
+        await outbox.settled(4)
+        assert [type(outbox.of(each)["to@example.net"]) for each in sent] == [Delivered] * 2, outbox.history
+        assert [len(hop.messages) for hop in (old, new)] == [1, 1]
+
+
 async def test_reload_lets_idle_connections_go(outbox: MemoryOutbox, start: Start) -> None:
     async with NextHop() as hop:
         scheduler = await start(to_hop(hop), idle_connection=600.0)

@@ -1,5 +1,6 @@
 """Two sites on one address: the name asked for picks certificate, mechanisms and limits; a reload from one to two."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,23 @@ def with_a_second_site(daemon: RunningDaemon, authority: Authority, *keys: str) 
         *keys,
     )
     daemon.config.write_text(daemon.config.read_text() + "\n".join(lines) + "\n")
+
+
+def queue_ids(daemon: RunningDaemon, verb: str) -> set[str]:
+    """What an operator's verb finds for the domain that all write to."""
+    command = (
+        "-m",
+        "pillarbox",
+        "queue",
+        verb,
+        "--domain",
+        "elsewhere.example",
+        "--config",
+        str(daemon.config),
+        "--json",
+    )
+    done = subprocess.run((sys.executable, "-P", *command), capture_output=True, text=True, check=True)
+    return set(re.findall(r"[0-9A-Z]{26}", done.stdout))
 
 
 @pytest.fixture
@@ -99,6 +117,41 @@ def test_the_name_asked_for_picks_certificate_mechanisms_and_limits(
     daemon.wait_for("delivery.delivered")
     (message,) = daemon.delivered()
     assert b"\r\nReceived: from client.example.org ([IPv6:::1])\r\n\tby post.example.net with ESMTPSA" in message
+    assert daemon.stop() == 0
+
+
+def test_a_site_with_a_dead_next_hop_of_its_own_holds_the_other_s_mail_to_that_domain_up_no_moment(
+    one_site: RunningDaemon, authority: Authority, password: str
+) -> None:
+    daemon = one_site
+    own = ("[[route]]", f'sites = ["{OTHER}"]')
+    with_a_second_site(daemon, authority, *own, 'host = "127.0.0.1"', "port = 1", 'tls = "none"')
+    daemon.ask("reload")
+
+    def submit(site: str, count: int) -> list[str]:
+        with Talk(daemon.submissions, daemon.ca, name=site) as talk:
+            talk.say("EHLO client.example.org")
+            assert talk.sign_in("ada", password).startswith("235")
+            return [talk.transaction(CONTENT).split()[-1] for _ in range(count)]
+
+    theirs = submit(OTHER, 40)
+    for queue_id in theirs:
+        assert daemon.wait_for("delivery.deferred", queue_id=queue_id)["next_hop"] == "127.0.0.1:1"
+    (ours,) = submit(SITE, 1)
+    daemon.wait_for("delivery.delivered", queue_id=ours)
+    assert len(daemon.delivered()) == 1
+    assert queue_ids(daemon, "list") == set(theirs)
+    # the site's own route changes, and what waits takes the new one
+    maildir = daemon.directory / "theirs"
+    text = daemon.config.read_text()
+    head, _, tail = text.rpartition('host = "127.0.0.1"\nport = 1\ntls = "none"')
+    daemon.config.write_text(f'{head}kind = "maildir"\npath = "{maildir}"{tail}')
+    daemon.ask("reload")
+    assert queue_ids(daemon, "retry") == set(theirs)
+    for queue_id in theirs:
+        daemon.wait_for("delivery.delivered", queue_id=queue_id)
+    assert len(list((maildir / "new").iterdir())) == len(theirs)
+    assert len(daemon.delivered()) == 1
     assert daemon.stop() == 0
 
 

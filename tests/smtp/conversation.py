@@ -28,7 +28,7 @@ from pillarbox.sasl import (
     Success,
     TokenCredentials,
 )
-from pillarbox.sasl.mechanism import Refusal, TokenHint
+from pillarbox.sasl.mechanism import ProofWanted, Refusal, RelayedCredentials, TokenHint
 from pillarbox.smtp.connection import (
     NEED_DATA,
     PAUSED,
@@ -201,6 +201,8 @@ def knows(claim: Claim) -> bool:
             return claim.token == TOKEN and claim.login in ("", "user@example.com")
         case CertificateClaim():
             return claim.authzid in ("", "user")
+        case RelayedCredentials():
+            raise AssertionError("no directory plays SCRAM here")
 
 
 class Site:
@@ -336,6 +338,8 @@ class Site:
                 return self.refuse(step.refusal)
             case Disproved():
                 return SIGN_IN_FAILED
+            case ProofWanted():
+                raise AssertionError("no directory plays SCRAM here")
             case _:
                 return Challenge(step.octets)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.spool.messages import bounce, envelope, new_id
+from tests.spool.messages import bounce, envelope, lanes, new_id
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import (
@@ -107,7 +107,7 @@ class SpoolMachine(RuleBasedStateMachine):
             }
             if keys:
                 wanted[queue_id] = keys
-        got: list[Lease] = self.do(self.spool.lease(self.now, limit, skip))
+        got: list[Lease] = self.do(self.spool.lease(self.now, limit, lanes(*skip)))
         assert len(got) == min(limit, len(wanted))
         first = sorted(self.model[queue_id].rank(keys) for queue_id, keys in wanted.items())
         ranks = [self.model[lease.envelope.queue_id].rank(wanted[lease.envelope.queue_id]) for lease in got]

@@ -12,6 +12,7 @@ from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Lease, NewMessage, Settlement
 from pillarbox.spool.embedded import EmbeddedSpool, open_spool
 from pillarbox.spool.remote import RemoteIntake, RemoteLedger, RemoteOutbox
+from pillarbox.spool.schema import lane_of
 from pillarbox.spool.service import ERRORS, intake_handlers, ledger_handlers, outbox_handlers
 from pillarbox.spool.settings import EmbeddedSettings
 
@@ -19,6 +20,7 @@ _numbers = itertools.count(1)
 tags = [""]
 """The cells whose tags new ids have, by turns."""
 
+SITE = "mail.example.org"
 NOW = 5_000.0
 LATER = NOW + 3_600.0
 
@@ -50,6 +52,7 @@ def envelope(
     is_bounce: bool = False,
     priority: int = 0,
     hold_until: float = 0.0,
+    site: str = SITE,
 ) -> Envelope:
     """An envelope as a client without the extensions makes it; see also wishful()."""
     return Envelope(
@@ -61,12 +64,17 @@ def envelope(
         eight_bit=True,
         smtputf8=True,
         login=login,
-        site="mail.example.org",
+        site=site,
         session_id="session-1",
         is_bounce=is_bounce,
         priority=priority,
         hold_until=hold_until,
     )
+
+
+def lanes(*domains: str, site: str = SITE) -> frozenset[str]:
+    """Where the recipients of these domains wait, of messages as envelope() makes them."""
+    return frozenset(lane_of(f"x@{domain}", site) for domain in domains)
 
 
 def wishful(queue_id: str | None = None, size: int = 5) -> Envelope:
@@ -80,7 +88,7 @@ def wishful(queue_id: str | None = None, size: int = 5) -> Envelope:
         eight_bit=True,
         smtputf8=True,
         login="alice",
-        site="mail.example.org",
+        site=SITE,
         session_id="session-1",
         is_bounce=True,
         binary=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.spool.messages import envelope, opened, settlement
+from tests.spool.messages import envelope, lanes, opened, settlement
 
 from pillarbox.spool.base import Deferred
 from pillarbox.spool.due import STEP, DueIndex, Lane, rank
@@ -105,7 +105,7 @@ async def test_a_lease_costs_what_it_lends_whatever_waits_in_whatever_priority(t
             await spool.commit(each, b"")
         counted = await steps_of(spool)
         now = spool.owner.clock()
-        leased = await spool.lease(now, 20, frozenset({"deep.example"}))
+        leased = await spool.lease(now, 20, lanes("deep.example"))
         assert {lease.envelope.queue_id for lease in leased} == {each.queue_id for each in plain}
         assert sum(counted) < 10_000
         for lease in leased:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from tests.spool.messages import envelope, opened, read_all, settlement, soon
+from tests.spool.messages import envelope, lanes, opened, read_all, settlement, soon
 
 from pillarbox.spool.base import INLINE_LIMIT, Deferred, Delivered, Filter, SpoolError, Unavailable
 from pillarbox.spool.embedded import open_spool
@@ -269,7 +269,7 @@ async def test_lending_does_not_look_at_what_is_skipped_lent_or_not_yet_due(tmp_
         for _ in range(10):
             await asyncio.gather(*(spool.commit(envelope("x@dead.example"), b"") for _ in range(2000)))
         await asyncio.gather(*(spool.commit(envelope(f"x@live{number}.example"), b"") for number in range(50)))
-        skip = frozenset({"dead.example"})
+        skip = lanes("dead.example")
         steps = 0
 
         def count() -> int:
@@ -285,6 +285,29 @@ async def test_lending_does_not_look_at_what_is_skipped_lent_or_not_yet_due(tmp_
         assert len(await spool.lease(NOW, 50, skip)) == 50
         assert await spool.lease(NOW, 50, skip) == []
         assert steps < 200, "of 100 instructions each"
+
+
+async def test_what_waits_in_lanes_of_before_is_lent_given_back_and_found(tmp_path: Path) -> None:
+    """Sites did not wait apart then: a lane was the domain alone."""
+    sent = [envelope("a@old.example", "b@old.example"), envelope("c@old.example", site="other.example")]
+    async with opened(tmp_path) as spool:
+        for each in sent:
+            await spool.commit(each, b"x")
+        await spool.owner.write(lambda db: list(db.execute("UPDATE recipient SET domain = 'old.example'")))
+    async with opened(tmp_path) as spool:
+        assert await spool.lease(NOW, 10, frozenset({"old.example"})) == []
+        for _ in range(2):
+            leases = await spool.lease(NOW, 10)
+            assert [(lease.envelope, lease.recipients[0].lane) for lease in leases] == [
+                (each, "old.example") for each in sent
+            ]
+            for lease in leases:
+                await spool.release_lease(lease)
+        assert len(await spool.list(Filter(domain="old.example"), NOW, 10)) == 2
+        first, second = await spool.lease(NOW, 10)
+        await spool.settle(first, settlement(first, Deferred("450 later", "hop", NOW + 5)))
+        await spool.settle(second, settlement(second, Delivered("250 ok", "hop")))
+        assert [lease.envelope for lease in await spool.lease(NOW + 5, 10)] == [sent[0]]
 
 
 async def test_a_restart_finds_due_times_again(tmp_path: Path) -> None:

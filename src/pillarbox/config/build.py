@@ -200,7 +200,7 @@ def _delivery(tables: FileTable, base: Path) -> DeliverySettings:
 
 def _route(table: SmarthostTable | MaildirTable, base: Path) -> Route:
     if isinstance(table, MaildirTable):
-        return MaildirRoute(tuple(table.domains), base / table.path)
+        return MaildirRoute(tuple(table.domains), base / table.path, tuple(table.sites))
     return SmarthostRoute(
         domains=tuple(table.domains),
         host=table.host,
@@ -215,6 +215,7 @@ def _route(table: SmarthostTable | MaildirTable, base: Path) -> Route:
         auth=_auth(table, base),
         assume_8bitmime=table.assume_8bitmime,
         concurrency=table.concurrency,
+        sites=tuple(table.sites),
     )
 
 

@@ -353,11 +353,16 @@ def _cells(settings: Settings) -> Iterator[Finding]:
 
 
 def _catch_all(settings: Settings) -> Iterator[Finding]:
-    if not any("*" in route.domains for route in settings.delivery.routes):
+    rest = [route for route in settings.delivery.routes if "*" in route.domains]
+    if any(not route.sites for route in rest):
+        return
+    without = {site.name for site in settings.sites}.difference(*(route.sites for route in rest))
+    if without:
+        whose = f" for {', '.join(sorted(without))}" if rest else ""
         yield Finding(
             Severity.WARNING,
             "routes",
-            'no route has domains = ["*"]: mail to any other domain will bounce',
+            f'no route{whose} has domains = ["*"]: mail to any other domain will bounce',
             "add one unless that is meant",
         )
 

@@ -321,6 +321,7 @@ class AuthTable(Table):
 
 
 _DOMAINS = Field(["*"], min_length=1, description='Recipient domains; ".example.org" with subdomains, "*" the rest.')
+_SITES: Any = Field([], description="Only for mail of these sites, by name; it goes first there. Default: all.")
 
 
 class SmarthostTable(Table):
@@ -328,6 +329,7 @@ class SmarthostTable(Table):
 
     kind: Literal["smarthost"] = Field("smarthost", description="smarthost: an SMTP server.")
     domains: list[RouteDomain] = _DOMAINS
+    sites: list[HostName] = _SITES
     host: NextHop = Field(description="Name or IP address of the next hop.")
     port: Port | None = Field(None, description='Default: 465 with tls = "tls", 587 with [route.auth], else 25.')
     tls: Literal["none", "starttls", "tls"] = Field("starttls", description="How the connection is encrypted.")
@@ -347,6 +349,7 @@ class MaildirTable(Table):
 
     kind: Literal["maildir"] = Field("maildir", description="maildir: files in a folder.")
     domains: list[RouteDomain] = _DOMAINS
+    sites: list[HostName] = _SITES
     path: FilePath = Field(description="The folder; made when missing.")
 
 

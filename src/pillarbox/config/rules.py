@@ -306,10 +306,15 @@ def _delivery(tables: FileTable) -> Broken:
 
 
 def _routes(tables: FileTable) -> Broken:
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str | None], int] = {}
+    names = {site.name for site in tables.site}
     for number, route in enumerate(tables.route):
+        for place, site in enumerate(route.sites):
+            if site not in names:
+                yield ("route", number, "sites", place), f'found "{site}"; expected the name of a [[site]]'
         for place, domain in enumerate(route.domains):
-            first = seen.setdefault(domain, number)
+            taken = [seen.setdefault((domain, site), number) for site in route.sites or (None,)]
+            first = min(taken)
             if first != number:
                 yield (
                     ("route", number, "domains", place),

@@ -31,7 +31,7 @@ FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 600.0
 LIMITED_FOR: Final = 60.0
 QUEUE_PER_CONNECTION: Final = 4
-MOST_DOMAINS: Final = 10_000
+MOST_LANES: Final = 10_000
 
 _log = get_logger("delivery")
 _CONNECTIONS = counter("next_hop_connections_total", "Connections to next hops by result", labels=("result",))
@@ -143,13 +143,13 @@ class Pool:
 
 
 class Hop:
-    """One next hop as one route reaches it. ``domains``: recipient domains that were seen to lead here."""
+    """One next hop as one route reaches it. ``lanes``: what was seen to lead here (Recipient.lane)."""
 
     def __init__(
         self, pool: Pool, name: str, concurrency: int, open_carrier: Callable[[], Awaitable[Carrier]]
     ) -> None:
         self.name: Final = name
-        self.domains: set[str] = set()
+        self.lanes: set[str] = set()
         self.workers: set[asyncio.Task[None]] = set()
         self.resumes_at = 0.0
         """Until when the hop is suspended (monotonic seconds)."""
@@ -187,11 +187,11 @@ class Hop:
         """Whether the queue has twice that: what comes now is better left in the spool."""
         return len(self._queue) >= 2 * QUEUE_PER_CONNECTION * self._concurrency
 
-    def knows(self, domain: str) -> None:
-        """This domain's mail goes here."""
-        if len(self.domains) >= MOST_DOMAINS:
-            self.domains.clear()  # they are learnt again; a set without end is worse
-        self.domains.add(domain)
+    def knows(self, lane: str) -> None:
+        """This lane's mail goes here."""
+        if len(self.lanes) >= MOST_LANES:
+            self.lanes.clear()  # they are learnt again; a set without end is worse
+        self.lanes.add(lane)
 
     def put(self, consignment: Consignment) -> None:
         """Takes a consignment, which is reported once, sooner or later."""

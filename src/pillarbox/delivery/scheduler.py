@@ -117,7 +117,7 @@ class Scheduler:
         self._drained = asyncio.Event()
         self._spool_trouble = False
         self._hops: dict[Route, Hop] = {}
-        self._by_domain: dict[str, Hop | None] = {}
+        self._by_lane: dict[tuple[str, str], Hop | None] = {}
         self.apply(settings)
 
     def apply(self, settings: DeliverySettings) -> None:
@@ -129,7 +129,7 @@ class Scheduler:
         self._pool.idle_seconds = settings.idle_connection
         self._pool.per_connection = settings.messages_per_connection
         retired, self._hops = self._hops, {}
-        self._by_domain = {}
+        self._by_lane = {}
         self._pool.retire(retired.values())
         self._wake.set()
 
@@ -187,8 +187,8 @@ class Scheduler:
         """Leases and hands out; whether any message came."""
         limit = min(BATCH, self._hand.room())
         hops = self._hops.values()
-        skip = frozenset[str]().union(*(hop.domains for hop in hops if hop.full))
-        suspended = [hop.domains for hop in hops if hop.suspended]
+        skip = frozenset[str]().union(*(hop.lanes for hop in hops if hop.full))
+        suspended = [hop.lanes for hop in hops if hop.suspended]
         came = 0
         if suspended:
             came = await self._lease(limit, skip.union(*suspended))
@@ -237,10 +237,10 @@ class Scheduler:
 
     def _begin(self, lease: Lease) -> bool:
         """Splits a lease by next hop and queues the parts; False: all their hops have too much already, which
-        happens with a domain that was not known to lead there."""
+        happens with a lane that was not known to lead there."""
         parts: dict[Hop | None, list[Recipient]] = {}
         for recipient in lease.recipients:
-            parts.setdefault(self._hop_of(recipient.domain), []).append(recipient)
+            parts.setdefault(self._hop_of(lease.envelope.site, recipient), []).append(recipient)
         if all(hop is not None and hop.overfull for hop in parts):
             return False
         loan = _Loan(lease)
@@ -256,21 +256,22 @@ class Scheduler:
                 hop.put(Consignment(lease, tuple(recipients)))
         return True
 
-    def _hop_of(self, domain: str) -> Hop | None:
+    def _hop_of(self, site: str, recipient: Recipient) -> Hop | None:
+        key = (site, recipient.lane)
         try:
-            return self._by_domain[domain]
+            return self._by_lane[key]
         except KeyError:
             pass
-        route = self._routes.find(domain)
+        route = self._routes.find(recipient.domain, site)
         hop = None
         if route is not None:
             hop = self._hops.get(route)
             if hop is None:
                 hop = self._hops[route] = self._make_hop(route)
-            hop.knows(domain)
-        if len(self._by_domain) >= 10_000:
-            self._by_domain.clear()
-        self._by_domain[domain] = hop
+            hop.knows(recipient.lane)
+        if len(self._by_lane) >= 10_000:
+            self._by_lane.clear()
+        self._by_lane[key] = hop
         return hop
 
     def _make_hop(self, route: Route) -> Hop:

@@ -28,7 +28,8 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class SmarthostRoute:
-    """``domains``: recipient domains, lower case, "*" for the rest; ``.example.org`` includes subdomains."""
+    """``domains``: recipient domains, lower case, "*" for the rest; ``.example.org`` includes subdomains. ``sites``:
+    the names of those whose mail it is for, none: of every site."""
 
     domains: tuple[str, ...]
     host: str
@@ -43,6 +44,7 @@ class SmarthostRoute:
     auth: AuthSettings | None = None
     assume_8bitmime: bool = False
     concurrency: int = 20
+    sites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class MaildirRoute:
 
     domains: tuple[str, ...]
     path: Path
+    sites: tuple[str, ...] = ()
 
 
 Route = SmarthostRoute | MaildirRoute

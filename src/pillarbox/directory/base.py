@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, Protocol, runtime_checkable
 
-from pillarbox.sasl.mechanism import Credentials, ProvenCredentials, ScramFirst, ScramSecret, TokenCredentials, TokenHint
+from pillarbox.sasl.mechanism import (
+    Credentials,
+    ProvenCredentials,
+    ScramFirst,
+    ScramSecret,
+    TokenCredentials,
+    TokenHint,
+)
 
 
 class Unavailable(Exception):

@@ -97,7 +97,10 @@ class Encoder:
         """What follows a content and its padding. ``sha256``: of the content, hexadecimal."""
         queue_id = message.envelope.queue_id
         self._messages += 1
-        text = _json({"envelope": asdict(message.envelope), "recipients": [asdict(r) for r in message.recipients]})
+        recipients = [asdict(recipient) for recipient in message.recipients]
+        for recipient in recipients:
+            del recipient["lane"]  # it follows from the rest
+        text = _json({"envelope": asdict(message.envelope), "recipients": recipients})
         sums = f"{sha256}  {queue_id}.eml\n{hashlib.sha256(text).hexdigest()}  {queue_id}.json\n"
         return self._member(f"{queue_id}.json", text) + self._member(f"{queue_id}.sha256", sums.encode())
 

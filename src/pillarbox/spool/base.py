@@ -19,7 +19,7 @@ ERRORS
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -117,6 +117,7 @@ class Recipient:
     delay_warned: bool
     notify: str = ""  # as in Envelope.notify
     original_recipient: str = ""  # as in Envelope.original_recipients
+    lane: str = field(default="", compare=False)  # where it waits: schema.lane_of(), as it is stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class Outbox(Protocol):
     """What the delivery role may do: lend, read and settle."""
 
     async def lease(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[Lease]:
-        """Up to ``limit`` messages with recipients due at ``now`` whose domain is not in ``skip``, oldest due first;
+        """Up to ``limit`` messages with recipients due at ``now`` whose lane is not in ``skip``, oldest due first;
         a step of priority (RFC 6710) weighs as much as due.STEP seconds of waiting. Of several cells, each its share.
 
         A lease belongs to this worker until settled or released; it is void when the worker's heartbeat is 30 s

@@ -1,9 +1,9 @@
-"""Which domains have something due, and when next: kept in memory, so that neither a lease nor waiting for one ever
+"""Which lanes have something due, and when next: kept in memory, so that neither a lease nor waiting for one ever
 looks at what is not due, and one dead domain with 100,000 messages costs a lease nothing.
 
-For each lane (a domain's messages of one priority) a lower bound of the due times of its free recipients. A commit or
-a settlement can only lower it (``touch``); a search that read the rows raises it (``learn``). Knows no clock and no
-I/O.
+For each lane (one site's messages for a domain, of one priority) a lower bound of the due times of its free
+recipients. A commit or a settlement can only lower it (``touch``); a search that read the rows raises it (``learn``).
+Knows no clock and no I/O.
 
 Among what is due, the lowest rank goes first: the due time, and STEP seconds earlier for each step of priority. So a
 message overtakes those below it, and a flood of urgent mail keeps nobody waiting for ever: whoever has waited STEP
@@ -22,7 +22,7 @@ STEP = 300.0
 """Seconds of waiting that weigh as much as one step of priority: 9 goes before 0 for 45 minutes, then by turn."""
 
 Lane = tuple[str, int]
-"""A domain and a priority (-9 to 9)."""
+"""schema.lane_of() and a priority (-9 to 9)."""
 
 
 def rank(due_at: float, priority: int) -> float:
@@ -45,7 +45,7 @@ class DueIndex:
 
     def __len__(self) -> int:
         """Domains."""
-        return len({domain for domain, _ in self._next})
+        return len({lane.partition(" ")[0] for lane, _ in self._next})
 
     def touch(self, lane: Lane, due_at: float) -> None:
         """Something of this lane is free and due at ``due_at``."""
@@ -111,7 +111,7 @@ class DueIndex:
                 self._push(lane, due_at)
 
     def next_due(self, skip: frozenset[str]) -> float | None:
-        """The first due time of a domain that is not in ``skip``."""
+        """The first due time of a lane that is not in ``skip``."""
         firsts = (self._next_of(heap, skip) for heap in self._heaps.values())
         return min((due_at for due_at in firsts if due_at is not None), default=None)
 
@@ -129,7 +129,7 @@ class DueIndex:
         return found
 
     async def wait(self, skip: frozenset[str], seconds: float) -> None:
-        """Until a domain outside ``skip`` gets an earlier due time, or ``seconds`` passed."""
+        """Until a lane outside ``skip`` gets an earlier due time, or ``seconds`` passed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting[future] = skip
@@ -145,9 +145,9 @@ class DueIndex:
         for future in self._waiting:
             _done(future)
 
-    def _wake(self, domain: str) -> None:
+    def _wake(self, lane: str) -> None:
         for future, skip in self._waiting.items():
-            if domain not in skip:
+            if lane not in skip:
                 _done(future)
 
 

@@ -10,7 +10,7 @@ from pillarbox.spool.figures import COMMIT_SECONDS, COMMITTED
 from pillarbox.spool.owner import Owner, spool_error
 from pillarbox.spool.part import Incoming, PartWriter
 from pillarbox.spool.rows import insert, load_envelope
-from pillarbox.spool.schema import domain_of
+from pillarbox.spool.schema import lane_of
 from pillarbox.store.sqlite import Database, DiskFull, StoreError, translate_os
 from pillarbox.telemetry.events import get_logger
 
@@ -76,7 +76,7 @@ class EmbeddedIntake:
         if future.cancelled() or future.exception() is not None or not future.result():
             return
         for path in envelope.forward_paths:
-            owner.due.touch((domain_of(path), envelope.priority), due_at)
+            owner.due.touch((lane_of(path, envelope.site), envelope.priority), due_at)
         COMMITTED.add()
         COMMIT_SECONDS.observe(owner.loop.time() - began)
 

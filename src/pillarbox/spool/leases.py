@@ -29,7 +29,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one lease holds of a message: (key, domain, due time) of each recipient."""
+    """What one lease holds of a message: (key, lane, due time) of each recipient."""
 
     number: int
     queue_id: str
@@ -102,5 +102,5 @@ class LeaseTable:
 
 
 def _held(lent: Lent, worker: Worker) -> Held:
-    recipients = tuple((r.key, r.domain, r.due_at) for r in lent.recipients)
+    recipients = tuple((r.key, r.lane, r.due_at) for r in lent.recipients)
     return Held(lent.number, lent.envelope.queue_id, lent.envelope.priority, recipients, worker)

@@ -82,10 +82,10 @@ class EmbeddedOutbox:
         """What a search took out of the due index, and nobody was lent."""
         for lent in found:
             for recipient in lent.recipients:
-                self._owner.due.touch((recipient.domain, lent.envelope.priority), recipient.due_at)
+                self._owner.due.touch((recipient.lane, lent.envelope.priority), recipient.due_at)
 
     async def wait_due(self, timeout: float) -> None:
-        """See Outbox.wait_due. Domains that the last lease was told to skip do not count."""
+        """See Outbox.wait_due. Lanes that the last lease was told to skip do not count."""
         owner = self._owner
         deadline = owner.loop.time() + timeout
         while (left := deadline - owner.loop.time()) > 0 and not self._dismissed:

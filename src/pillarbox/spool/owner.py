@@ -122,9 +122,9 @@ class Owner:
 
     def free(self, held: Held, but: frozenset[int] | set[int] = frozenset()) -> None:
         """What a lease held is due again, except these keys."""
-        for key, domain, due_at in held.recipients:
+        for key, lane, due_at in held.recipients:
             if key not in but:
-                self.due.touch((domain, held.priority), due_at)
+                self.due.touch((lane, held.priority), due_at)
 
     def void(self, worker: Worker) -> None:
         """Ends what a worker holds."""

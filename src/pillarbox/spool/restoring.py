@@ -18,7 +18,7 @@ from pillarbox.spool.content import Unfit
 from pillarbox.spool.owner import Owner
 from pillarbox.spool.part import Incoming, PartWriter
 from pillarbox.spool.rows import insert
-from pillarbox.spool.schema import GONE, RESTORED_FOR
+from pillarbox.spool.schema import GONE, RESTORED_FOR, lane_of
 from pillarbox.store.sqlite import Database
 
 _STATE = (
@@ -140,7 +140,8 @@ class EmbeddedRestoring:
         if self._restored:
             for each in message.recipients:
                 if each.state is State.DUE:
-                    owner.due.touch((each.domain, message.envelope.priority), each.due_at)
+                    lane = lane_of(each.forward_path, message.envelope.site)
+                    owner.due.touch((lane, message.envelope.priority), each.due_at)
 
     def _was_here(self, db: Database, queue_id: str) -> bool:
         return (

@@ -18,8 +18,8 @@ from pillarbox.spool.schema import (
     INSERT_RECIPIENT,
     MESSAGE_COLUMNS,
     RECIPIENT_COLUMNS,
-    domain_of,
     envelope_from_row,
+    lane_of,
     message_row,
     recipient_from_row,
 )
@@ -49,7 +49,8 @@ def insert(
     nothing = ("",) * len(envelope.forward_paths)
     wishes = zip(envelope.notify or nothing, envelope.original_recipients or nothing, strict=True)
     for key, (path, wish) in enumerate(zip(envelope.forward_paths, wishes, strict=True)):
-        db.execute(INSERT_RECIPIENT, (number, key, path, domain_of(path), envelope.priority, due_at, *wish))
+        lane = lane_of(path, envelope.site)
+        db.execute(INSERT_RECIPIENT, (number, key, path, lane, envelope.priority, due_at, *wish))
     return True
 
 
@@ -218,7 +219,7 @@ _KNOWN = "SELECT r.key, r.state, r.due_at, r.domain, r.delay_warned FROM recipie
 
 def _known(db: Database, number: int) -> dict[int, Known]:
     rows = db.execute(_KNOWN, (number,))
-    return {key: Known(state, due_at, domain, bool(warned)) for key, state, due_at, domain, warned in rows}
+    return {key: Known(state, due_at, lane, bool(warned)) for key, state, due_at, lane, warned in rows}
 
 
 def is_settled(db: Database, settlement: Settlement) -> bool:
@@ -251,7 +252,7 @@ def settle(db: Database, settlement: Settlement, now: float, numbers: Sequence[i
         )
     for key in made.warned:
         db.execute("UPDATE recipient SET delay_warned = 1 WHERE number = ? AND key = ?", (number, key))
-    due = [((known[key].domain, priority), deferred.due_at) for key, deferred in made.postponed.items()]
+    due = [((known[key].lane, priority), deferred.due_at) for key, deferred in made.postponed.items()]
     if made.messages:
         due += add_messages(db, settlement.messages, now, numbers)
     if made.finished:
@@ -271,7 +272,9 @@ def add_messages(
     due: list[tuple[Lane, float]] = []
     for number, message in zip(numbers, messages, strict=True):
         if insert(db, number, message.envelope, message.content, None, now):
-            due += [((domain_of(path), message.envelope.priority), now) for path in message.envelope.forward_paths]
+            envelope = message.envelope
+            lanes = ((lane_of(path, envelope.site), envelope.priority) for path in envelope.forward_paths)
+            due += [(lane, now) for lane in lanes]
     return due
 
 
@@ -288,4 +291,4 @@ def due_lanes(db: Database) -> list[tuple[Lane, float]]:
         "SELECT domain, priority, min(due_at) FROM recipient INDEXED BY recipient_due WHERE state = 'due' "
         "GROUP BY domain, priority"
     ).fetchall()
-    return [((domain, priority), due_at) for domain, priority, due_at in rows]
+    return [((lane, priority), due_at) for lane, priority, due_at in rows]

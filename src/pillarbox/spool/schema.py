@@ -147,9 +147,20 @@ def envelope_from_row(row: tuple[Any, ...], recipients: Sequence[tuple[Any, ...]
 
 def recipient_from_row(row: tuple[Any, ...]) -> Recipient:
     """A recipient from RECIPIENT_COLUMNS; not for one that is gone."""
-    return Recipient(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7], bool(row[8]), *row[9:])
+    lane: str = row[2]
+    domain = lane.partition(" ")[0]
+    return Recipient(
+        row[0], row[1], domain, State(row[3]), row[4], row[5], row[6], row[7], bool(row[8]), row[9], row[10], lane
+    )
 
 
 def domain_of(forward_path: str) -> str:
-    """The next hop's key of a forward path: its domain in lower case, "" for Postmaster without one."""
+    """Of a forward path, in lower case; "" for Postmaster without one."""
     return forward_path.rpartition("@")[2].lower() if "@" in forward_path else ""
+
+
+def lane_of(forward_path: str, site: str) -> str:
+    """What recipients that wait together have in common: the domain and, behind a blank, the site, for its routes may
+    be its own. The column ``domain`` holds it; what was queued before sites had routes has the domain alone there,
+    and waits well like that."""
+    return f"{domain_of(forward_path)} {site}"

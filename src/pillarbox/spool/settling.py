@@ -16,7 +16,7 @@ class Known(NamedTuple):
 
     state: str
     due_at: float
-    domain: str
+    lane: str
     warned: bool
 
 

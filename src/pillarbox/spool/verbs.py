@@ -44,7 +44,7 @@ def recipient_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
         terms.append("r.forward_path LIKE ? ESCAPE '\\'")
         values.append(pattern(which.recipient))
     if which.domain is not None:
-        terms.append("r.domain LIKE ? ESCAPE '\\'")
+        terms.append("substr(r.domain, 1, instr(r.domain || ' ', ' ') - 1) LIKE ? ESCAPE '\\'")  # without the site
         values.append(pattern(which.domain.lower()))
     if which.state is not None:
         terms.append("r.state = ?")
@@ -130,11 +130,11 @@ def change(
         rows = [row for row in db.execute(select, (now, number, *values)) if row[0] not in lent]
         if verb.due_now and State.DUE in verb.states and not verb.early:  # a sender's time stays
             rows = [row for row in rows if not row[-1]]
-        for key, domain, priority, was_due_at, future in rows:
+        for key, lane, priority, was_due_at, future in rows:
             due_at = now if verb.due_now and (verb.early or not future) else was_due_at
             db.execute(_UPDATE, (verb.state.value, due_at, number, key))
             if verb.state is State.DUE:
-                due.add(((domain, priority), due_at))
+                due.add(((lane, priority), due_at))
         if rows:
             changed.append(queue_id)
     return changed, due

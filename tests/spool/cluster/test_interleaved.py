@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.spool.messages import NOW, envelope, settlement
+from tests.spool.messages import NOW, envelope, lanes, settlement
 from tests.support.administrator import Administrator
 
 from pillarbox.spool.base import Deferred, Delivered, Filter, Lease, LeaseLost, State
@@ -57,7 +57,7 @@ async def test_a_recipient_that_the_same_worker_takes_during_a_settlement_of_its
     """After each of its statements."""
     sent = envelope("a@here.example", "b@there.example")
     await spool.commit(sent, b"")
-    (first,) = await spool.lease(NOW, 10, frozenset({"there.example"}))
+    (first,) = await spool.lease(NOW, 10, lanes("there.example"))
     job = _settling(spool, first)
     steps = 0
     taken: list[Lease] = []

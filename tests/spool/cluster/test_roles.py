@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from tests.spool.messages import NOW, Clock, bounce, envelope, read_all, settlement
+from tests.spool.messages import NOW, Clock, bounce, envelope, lanes, read_all, settlement
 from tests.support.cell_users import make_owned
 from tests.support.postgres import Postgres, running_postgres
 
@@ -68,7 +68,7 @@ async def test_each_role_does_its_whole_work_with_its_own_rights(spools: dict[st
     lease = leases[small.queue_id]
     outcomes = (Deferred("451 later", "hop", NOW), Failed("550 no", "hop", "5.1.1"))
     await delivery.settle(lease, settlement(lease, *outcomes, messages=(bounce(),)))
-    (warning,) = await delivery.lease(NOW, 10, frozenset({"example.net"}))
+    (warning,) = await delivery.lease(NOW, 10, lanes("example.net"))
     await delivery.settle(warning, settlement(warning, Delivered("250 ok", "hop")))
     await keeper.expunge(small.queue_id)
     later = delivery.cell.loop.time() + LINGER + 1

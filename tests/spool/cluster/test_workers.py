@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.spool.messages import NOW, Clock, envelope, settlement, soon
+from tests.spool.messages import NOW, Clock, envelope, lanes, settlement, soon
 from tests.support.administrator import Administrator
 
 import pillarbox.spool.cluster.cell
@@ -11,6 +11,7 @@ import pillarbox.spool.cluster.outbox
 from pillarbox.spool.base import (
     Deferred,
     Delivered,
+    Filter,
     Lease,
     LeaseLost,
     Unavailable,
@@ -179,7 +180,7 @@ async def test_two_that_settle_the_last_recipients_of_a_message_at_once_let_it_l
     for _ in range(10):
         sent = envelope("a@one.example", "b@two.example")
         await spool.commit(sent, b"")
-        (one,) = await spool.lease(NOW, 10, frozenset({"two.example"}))
+        (one,) = await spool.lease(NOW, 10, lanes("two.example"))
         (two,) = await other.lease(NOW, 10)
         await asyncio.gather(
             spool.settle(one, settlement(one, Delivered("250 ok", "hop"))),
@@ -200,7 +201,7 @@ async def test_a_long_queue_for_a_dead_domain_costs_the_others_lease_nothing(
         query = taking._TAKE % {
             **{name: str(value) for name, value in values.items()},
             "domain": "''",
-            "skip": "ARRAY['dead.example']",
+            "skip": "ARRAY['dead.example mail.example.org']",
         }
         administrator.ask("SET search_path = pillarbox")
         ((plan,),) = administrator.ask(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}")
@@ -212,13 +213,28 @@ async def test_a_long_queue_for_a_dead_domain_costs_the_others_lease_nothing(
     administrator.ask("ALTER TABLE pillarbox.recipient DISABLE TRIGGER recipient_added")  # they have no messages
     administrator.ask(
         "INSERT INTO pillarbox.recipient (queue_id, key, forward_path, domain, priority, state, due_at, notify, "
-        "original_recipient) SELECT 'X' || n, 0, 'x@dead.example', 'dead.example', 0, "
+        "original_recipient) SELECT 'X' || n, 0, 'x@dead.example', 'dead.example mail.example.org', 0, "
         "CASE WHEN n % 2 = 0 THEN 'due' ELSE 'later' END, n / 1e6, '', '' FROM generate_series(1, 40000) n"
     )
     administrator.ask("ALTER TABLE pillarbox.recipient ENABLE TRIGGER recipient_added")
     administrator.ask("ANALYZE pillarbox.recipient")
     assert read() <= 4 * alone + 40
-    assert [lease.envelope for lease in await spool.lease(NOW, 10, frozenset({"dead.example"}))] == [live]
+    assert [lease.envelope for lease in await spool.lease(NOW, 10, lanes("dead.example"))] == [live]
+
+
+async def test_what_a_machine_of_before_queued_is_skipped_lent_and_found(
+    spool: ClusterSpool, administrator: Administrator
+) -> None:
+    """Its lanes are domains alone."""
+    sent = envelope("x@old.example")
+    await spool.commit(sent, b"")
+    administrator.ask("UPDATE pillarbox.recipient SET domain = 'old.example'")
+    assert await spool.lease(NOW, 10, frozenset({"old.example"})) == []
+    for domain in ("OLD.example", "old.*"):
+        assert [each.envelope for each in await spool.list(Filter(domain=domain), NOW, 10)] == [sent]
+    (lease,) = await spool.lease(NOW, 10, lanes("old.example"))
+    assert (lease.envelope, lease.recipients[0].lane) == (sent, "old.example")
+    await spool.settle(lease, settlement(lease, Delivered("250 ok", "hop")))
 
 
 async def test_more_lanes_than_one_taking_looks_at_have_each_their_turn(

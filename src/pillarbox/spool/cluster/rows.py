@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pillarbox.message.envelope import Envelope
 from pillarbox.spool.base import Recipient, State
-from pillarbox.spool.schema import domain_of, envelope_from_row, recipient_from_row
+from pillarbox.spool.schema import envelope_from_row, lane_of, recipient_from_row
 from pillarbox.store.postgresql import Transaction
 
 _BY_RECIPIENT = ("forward_paths", "notify", "original_recipients")
@@ -93,7 +93,7 @@ def pack(envelope: Envelope, content: bytes | Chunked, due_at: float, now: float
     nothing = ("",) * len(envelope.forward_paths)
     wishes = zip(envelope.notify or nothing, envelope.original_recipients or nothing, strict=True)
     values["to"] = [
-        {"p": path, "d": domain_of(path), "n": notify, "o": original}
+        {"p": path, "d": lane_of(path, envelope.site), "n": notify, "o": original}
         for path, (notify, original) in zip(envelope.forward_paths, wishes, strict=True)
     ]
     text = to_json(values)

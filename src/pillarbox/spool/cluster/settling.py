@@ -137,8 +137,8 @@ async def _read(transaction: Transaction, jobs: Sequence[Settling]) -> dict[str,
     # whoever was not ours by then may be now, for we lend meanwhile, and is there all the same
     rows = await transaction.fetch(_ALL, (queue_ids,))
     known: dict[str, dict[int, Row]] = {}
-    for queue_id, key, state, due_at, domain, warned, holder, taking, is_bounce in rows:
-        row = Row(Known(state, due_at, domain, warned), holder, taking, is_bounce)
+    for queue_id, key, state, due_at, lane, warned, holder, taking, is_bounce in rows:
+        row = Row(Known(state, due_at, lane, warned), holder, taking, is_bounce)
         known.setdefault(queue_id, {})[key] = row
     return known
 

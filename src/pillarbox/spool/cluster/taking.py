@@ -1,9 +1,9 @@
 """Which recipients are lent next, and to whom: the SQL of a lease.
 
-Recipients that are due are read by lane (domain and priority): from each lane those that wait longest, however many
-wait behind them or in lanes that are skipped. The lanes are found by jumping along the index from one to the next;
-when there are more than LANES of them, each taking goes on where the last one stopped, so that every lane has its
-turn and no taking has to look at all.
+Recipients that are due are read by lane (domain with site, and priority): from each lane those that wait longest,
+however many wait behind them or in lanes that are skipped. The lanes are found by jumping along the index from one to
+the next; when there are more than LANES of them, each taking goes on where the last one stopped, so that every lane
+has its turn and no taking has to look at all.
 
 Those who take do it one after the other (a lock for the length of a transaction that is sent whole, so nobody can
 stop in the middle of it): two at a time would find the same recipients.

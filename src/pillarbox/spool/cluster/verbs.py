@@ -34,9 +34,15 @@ def recipient_conditions(which: Filter, now: float) -> tuple[str, list[Any]]:
     domains = [which.domain] if which.domain is not None else []
     if which.recipient is not None and "*" not in which.recipient:
         domains.append(domain_of(which.recipient))  # quicker to compare than what follows
-    for domain in domains:
-        terms.append("r.domain LIKE %s ESCAPE '\\'" if "*" in domain else "r.domain = %s")
-        values.append(pattern(escaped(domain.lower())) if "*" in domain else escaped(domain.lower()))
+    for domain in (escaped(each.lower()) for each in domains):
+        if "*" in domain:
+            terms.append("split_part(r.domain, ' ', 1) LIKE %s ESCAPE '\\'")  # without the site
+            values.append(pattern(domain))
+        elif " " in domain:
+            terms.append("false")  # that would be a lane
+        else:
+            terms.append("(r.domain = %s OR r.domain > %s AND r.domain < %s)")  # so that the index serves
+            values += [domain, f"{domain} ", f"{domain}!"]
     if which.recipient is not None:
         terms.append(_like("r.forward_path"))
         values.append(pattern(escaped(which.recipient)))
