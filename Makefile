@@ -69,7 +69,9 @@ interop-all: setup  ## interop with the heavy matrices and every directory; writ
 	tests/interop/install all
 	tests/interop/run $(BIN)/python tools/report.py docs/reports/interop.md "Interop, all of it" tests/interop $(ARGS)
 	$(BIN)/python tools/report.py docs/reports/directories.md "Every directory, the real server behind it" --by-file \
-		$(wildcard tests/directory/*/) tests/contract/test_directory_kinds.py $(wildcard tests/scenarios/test_*_sign_in.py) $(ARGS)
+		$(wildcard tests/directory/*/) $(addprefix tests/contract/,test_directory_kinds.py test_tokens.py) \
+		$(wildcard tests/scenarios/test_*_sign_in.py) $(addprefix tests/scenarios/test_,app_passwords.py \
+		chain_of_directories.py cluster_tries.py dovecot_scram.py import_domino.py sites_apart.py two_sites.py) $(ARGS)
 
 cluster-test: setup  ## a cell of PostgreSQL under Patroni with etcd, and what may happen to it; installs what it needs
 	tests/cluster/install >/dev/null

@@ -93,7 +93,7 @@ def main() -> int:
             lines += [
                 "## While others guess",
                 "",
-                *guessed(folder, authority, given.rounds, 2 * given.seconds, say),
+                *guessed(folder, authority, given.rounds, 6 * given.seconds, say),
                 "",
             ]
         facts = machine_facts(folder)
