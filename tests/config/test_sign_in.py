@@ -107,7 +107,10 @@ def test_keys_that_go_together() -> None:
 
 
 def test_certificates_of_people_of_any_directory_need_one_that_finds_people() -> None:
-    shown = 'client_certificates = "optional"\nclient_ca = "ca.pem"\ncertificate_login = "subject-cn"\n'
+    rule = 'client_certificates = "optional"\nclient_ca = "ca.pem"\ncertificate_login = "subject-cn"\n'
+    assert "nobody would sign in by one" in refused(rule)
+    assert taken(f'{rule}submissions_mechanisms = ["EXTERNAL", "PLAIN"]\n').sites
+    shown = f"{rule}certificate_signs_in = true\n"
     (site,) = taken(shown).sites
     assert site.certificate_login == "subject-cn"
     box = '[[directory]]\nname = "box"\nkind = "imap"\nservers = ["imap.example"]\ndomains = ["a.example"]\n'

@@ -212,6 +212,11 @@ def _certificate_login(tables: FileTable, number: int) -> Broken:
         return
     if site.client_certificates == "none":
         yield at, 'found without client_certificates = "optional" or "required"; nobody would show a certificate'
+    elif not site.certificate_signs_in and not any("EXTERNAL" in (getattr(site, key) or ()) for key in _LISTS):
+        yield (
+            at,
+            'found without "EXTERNAL" in mechanisms and without certificate_signs_in; nobody would sign in by one',
+        )
     known = {each.name: each for each in tables.directory}
     here = [known[name] for name in site.directories if name in known]
     if here and not any(each.has_passwords and not each.opaque for each in here):
