@@ -71,11 +71,29 @@ def test_nothing_goes_twice() -> None:
         b"r=clientserver,s=c2FsdA==,i=4096,x=y",
         b"m=x,r=clientserver,s=c2FsdA==,i=4096",
         b"r=clientserver,s=c2FsdA==,i=4096\r\n",
-        b"r=client" + b"s" * 600 + b",s=c2FsdA==,i=4096",
+        b"r=client" + b"s" * 769 + b",s=c2FsdA==,i=4096",
     ],
 )
 def test_what_is_no_challenge(message: bytes) -> None:
     assert read_server_first(message, b"client") is None
+
+
+@pytest.mark.parametrize("length", [1, 256])
+@pytest.mark.parametrize("added", [1, 64, 768])
+def test_a_nonce_that_was_taken_has_room_for_any_servers(length: int, added: int) -> None:
+    nonce, server = b"c" * length, ScramServer()
+    wanted = server.step(b"n,,n=anna,r=" + nonce)
+    assert isinstance(wanted, SecretWanted)
+    challenge = b"r=%b%b,s=c2FsdA==,i=4096" % (nonce, b"s" * added)
+    assert read_server_first(challenge, nonce) is not None
+    assert wanted.relay(challenge) == Challenge(challenge)
+    final = b"c=biws,r=%b%b,p=%b" % (nonce, b"s" * added, PROOF)
+    assert isinstance(server.step(final), ProofWanted)
+
+
+@pytest.mark.parametrize("length", [0, 257, 449, 512])
+def test_a_nonce_without_that_room_is_refused_before_anybody_is_looked_for(length: int) -> None:
+    assert isinstance(ScramServer().step(b"n,,n=anna,r=" + b"c" * length), Failure)
 
 
 def test_what_is_a_signature() -> None:

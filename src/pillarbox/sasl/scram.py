@@ -41,10 +41,13 @@ from pillarbox.sasl.mechanism import (
 from pillarbox.sasl.plain import MAX_NAME
 
 _NAME = rb"[^\x00,=]*(?:=(?:2C|3D)[^\x00,=]*)*"
-_NONCE = rb"[!-+\--~]{1,512}"
+_CLIENT_NONCE = rb"[!-+\--~]{1,256}"
+_NONCE = rb"[!-+\--~]{1,1024}"
+_MAX_ADDED = 768
+"""Octets that a server adds to the client's nonce, at most: whatever the client's, both have room in ``_NONCE``."""
 _FURTHER = rb"(?:,[A-Za-z]=[^\x00,]+)*"
 _FIRST = re.compile(
-    rb"((?:[ny]|(p=[A-Za-z0-9.\-]+)),(?:a=(%s))?,)(n=(%s),r=(%s)%s)" % (_NAME, _NAME, _NONCE, _FURTHER)
+    rb"((?:[ny]|(p=[A-Za-z0-9.\-]+)),(?:a=(%s))?,)(n=(%s),r=(%s)%s)" % (_NAME, _NAME, _CLIENT_NONCE, _FURTHER)
 )
 _FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=(%s)%s),p=([A-Za-z0-9+/]{43}=)" % (_NONCE, _FURTHER))
 _SERVER_FIRST = re.compile(rb"r=(%s),s=([A-Za-z0-9+/]{4,1024}={0,2}),i=([1-9][0-9]{0,8})" % _NONCE)
@@ -65,7 +68,9 @@ class ServerFirst(NamedTuple):
 def read_server_first(message: bytes, client_nonce: bytes) -> ServerFirst | None:
     """None: it is none, or belongs to another exchange."""
     found = _SERVER_FIRST.fullmatch(message)
-    if found is None or not found[1].startswith(client_nonce) or len(found[1]) == len(client_nonce):
+    if found is None or not found[1].startswith(client_nonce):
+        return None
+    if not 0 < len(found[1]) - len(client_nonce) <= _MAX_ADDED:
         return None
     try:
         salt = b64decode(found[2], validate=True)
