@@ -74,7 +74,9 @@ def test_no_window_has_more_wrong_passwords_at_the_server_than_were_set(steps: l
         for _ in range(20):
             await asyncio.sleep(0)
         upstream = history.setting.upstream
-        assert not upstream._asking and not upstream._refreshing and upstream._waiting == 0
+        assert not upstream._asking and not upstream._refreshing
+        for line, turns in ((upstream._strangers, 4), (upstream._connections, 8)):
+            assert line._waiting == 0 and line._turns._value == turns, "and nobody keeps a turn"
         history.setting.clock.advance(WINDOW)
         history.setting.backend.check_raises = None
         assert await history.setting.reason("right") == "in", "and it always ends"

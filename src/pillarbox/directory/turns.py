@@ -5,7 +5,7 @@
         ...
 
 ERRORS
-    NotReached: ``WAITING`` are waiting already, or there was no turn within the time.
+    NotReached: as many as may (``WAITING``) wait already, or there was no turn within the time.
 """
 
 import asyncio
@@ -18,17 +18,18 @@ WAITING = 256
 
 
 class Turns:
-    """See the module's text. ``timeout``: seconds that a question waits."""
+    """See the module's text. ``timeout``: seconds that a question waits. ``most``: how many may wait."""
 
-    def __init__(self, count: int, timeout: float) -> None:
+    def __init__(self, count: int, timeout: float, most: int = WAITING) -> None:
         self._turns = asyncio.Semaphore(count)
         self._timeout = timeout
+        self._most = most
         self._waiting = 0
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Raises NotReached."""
-        if self._waiting >= WAITING:
+        if self._waiting >= self._most:
             raise NotReached("too many sign-ins are waiting for it already")
         self._waiting += 1
         try:

@@ -13,7 +13,8 @@ other refusal than a wrong password is remembered for ``settings.refresh`` secon
 No more than ``settings.wrong_tries`` wrong passwords of one person reach the server within ``settings.wrong_window``
 (budget.py counts them for all workers, and together for directories with the same ``counted_at``), whatever spelling
 of the name is used: an attack on us must not lock people out of their mailbox. Half of these, at most, are for places
-that are not known.
+that are not known. A try is taken when there is a connection for it, not before: whoever waits in vain has spent
+none.
 
 A password is handed on as it was typed, since the server behind prepares it in its own way; one that SASLprep forbids
 is nobody's.
@@ -29,8 +30,9 @@ ERRORS
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,6 +42,7 @@ from pillarbox.directory.budget import Budget
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, prepare
 from pillarbox.directory.settings import UpstreamSettings
+from pillarbox.directory.turns import Turns
 from pillarbox.sasl.mechanism import Credentials
 from pillarbox.telemetry.events import get_logger
 
@@ -155,8 +158,9 @@ class Upstream:
         self._spent = Memory[Denied](SPENT_TIME, WRONG_CEILING)
         self._asking: dict[tuple[bytes, bool], asyncio.Task[Identity | Denied]] = {}
         self._refreshing: dict[bytes, asyncio.Task[_Right | None]] = {}
-        self._strangers = asyncio.Semaphore(max(1, settings.connections // 2))
-        self._waiting = 0
+        half = max(1, settings.connections // 2)
+        self._strangers = Turns(half, settings.timeout, max(1, STRANGERS_WAITING - half))
+        self._connections = Turns(settings.connections, settings.timeout, ASKING)
         self._someone: Person | None = None
 
     @property
@@ -273,20 +277,22 @@ class Upstream:
             task.exception()  # taken, for nobody may be left to take it
 
     async def _ask(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
-        if not known_place and self._waiting >= STRANGERS_WAITING:
-            raise NotReached("too many sign-ins from unknown places wait for it already")
         try:
-            async with asyncio.timeout(self.settings.timeout):
-                if known_place:
-                    return await self._judge(entry, login, password, known_place)
-                self._waiting += 1
-                try:
-                    async with self._strangers:
-                        return await self._judge(entry, login, password, known_place)
-                finally:
-                    self._waiting -= 1
+            async with asyncio.timeout(self.settings.timeout), self.turn(known_place):
+                return await self._judge(entry, login, password, known_place)
         except TimeoutError:
             raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
+
+    @contextlib.asynccontextmanager
+    async def turn(self, known_place: bool) -> AsyncIterator[None]:
+        """Around a question: strangers have half of the connections together, whatever they sign in by. Where tries
+        are counted nobody goes on without a connection. Raises NotReached."""
+        async with contextlib.AsyncExitStack() as stack:
+            if not known_place:
+                await stack.enter_async_context(self._strangers.turn())
+            if self.settings.wrong_tries is not None:
+                await stack.enter_async_context(self._connections.turn())
+            yield
 
     async def _judge(self, entry: bytes, login: str, password: str, known_place: bool) -> Identity | Denied:
         person = await self._backend.find(login)
