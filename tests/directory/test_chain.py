@@ -347,3 +347,52 @@ async def test_while_one_that_may_know_the_certificates_holder_is_away_nobody_el
     corp = upstream("corp", "anna@example.org")
     away = Marks(away=True)
     assert await shown([("local", away), ("corp", corp.upstream)]) == "unavailable"
+
+
+@dataclass
+class Spends:
+    """Can only say no, and counts each token as a wrong try of the name beside it: five, and then it is LOCKED."""
+
+    opaque: bool = True
+    asked: list[str] = field(default_factory=list)
+
+    async def verify(self, credentials: Credentials, *, known_place: bool) -> Identity | Denied:
+        return Denied(Reason.OPAQUE)
+
+    offers_tokens = True
+
+    async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
+        self.asked.append(credentials.login)
+        return Denied(Reason.LOCKED, credentials.login)
+
+
+async def test_spent_tries_at_one_directory_keep_no_token_from_a_later_one() -> None:
+    anna = Identity("anna@example.org", frozenset())
+    spends, provider = Spends(), Local(tokens={"good": anna})
+    before = Chain([Member("box", spends, ("*@example.org",)), Member("provider", provider)])
+    after = Chain([Member("provider", provider), Member("box", spends, ("*@example.org",))])
+    alone = Chain([Member("box", spends, ("*@example.org",)), Member("corp", upstream("corp").upstream)])
+    for chain in (before, after):
+        good = await chain.verify_token(TokenCredentials("anna@example.org", "good"), known_place=False)
+        assert good == anna
+    for chain in (before, after, alone):
+        bad = await chain.verify_token(TokenCredentials("anna@example.org", "bad"), known_place=False)
+        assert isinstance(bad, Denied)
+        assert (bad.reason is Reason.LOCKED) is (chain is not before)
+
+
+async def test_a_token_beside_a_name_of_another_directory_is_no_try_of_it() -> None:
+    spends = Spends()
+    chain = Chain([Member("box", spends, ("*@example.org",))])
+    for login in ("anna@other.example", ""):
+        answer = await chain.verify_token(TokenCredentials(login, "token"), known_place=True)
+        assert isinstance(answer, Denied)
+    assert spends.asked == []
+
+
+async def test_a_locked_account_that_a_directory_knows_decides_as_ever() -> None:
+    locked, other = (
+        Local(tokens={"t": Denied(Reason.LOCKED, "anna")}),
+        Local(tokens={"t": Identity("anna", frozenset())}),
+    )
+    assert await token(Chain([Member("one", locked), Member("other", other)]), "t", "token") == "locked"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pillarbox.directory.preparation import login_key, lower, prepare
+from pillarbox.directory.preparation import false_name, login_key, lower, prepare
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,8 @@ def test_addresses_compare_by_ascii_letters_and_no_sign_becomes_one() -> None:
     assert lower("Frank@Example.ORG") == "frank@example.org"
     assert lower("fran\u212a@example.org") == "fran\u212a@example.org"  # the Kelvin sign
     assert lower("\u00c9va@example.org") == "\u00c9va@example.org"
+
+
+@pytest.mark.parametrize(("login", "name"), [("Bob", "bob\0"), ("\uff22ob", "bob\0"), ("\x07a", "\x07a\0")])
+def test_a_name_that_nobody_has_is_made_of_any(login: str, name: str) -> None:
+    assert false_name(login) == name

@@ -46,7 +46,7 @@ from pillarbox.directory.base import (
     WithoutPasswords,
 )
 from pillarbox.directory.certificate import read_certificate
-from pillarbox.directory.preparation import login_key
+from pillarbox.directory.preparation import false_name, login_key
 from pillarbox.sasl.mechanism import (
     Credentials,
     ProvenCredentials,
@@ -154,7 +154,7 @@ class Chain:
         if not isinstance(directory, RelaysScram):
             return None
         if not self._asked_for(first.authcid):  # nobody's here, and not asked for there
-            first = replace(first, authcid=f"{login_key(first.authcid)}\0")
+            first = replace(first, authcid=false_name(first.authcid))
         return await directory.open_scram(first, known_place=known_place)
 
     async def scram_secret(self, authcid: str) -> ScramSecret:
@@ -189,13 +189,20 @@ class Chain:
         return next(hints, TokenHint())
 
     async def verify_token(self, credentials: TokenCredentials, *, known_place: bool) -> Identity | Denied:
-        return await self._first_to_know(
-            lambda directory: (
-                directory.verify_token(credentials, known_place=known_place)
-                if isinstance(directory, TokenDirectory) and directory.offers_tokens
-                else None
-            )
-        )
+        """A directory that can only say no counts a token as a wrong try of the name beside it: it is asked for the
+        names that it is asked for, and its LOCKED is none of a later one's."""
+        asked = [each for each in self._members if _takes(each, credentials)]
+
+        def ask(member: Member) -> Awaitable[Identity | Denied] | None:
+            if not isinstance(member.directory, TokenDirectory) or all(member is not each for each in asked):
+                return None
+            return member.directory.verify_token(credentials, known_place=known_place)
+
+        def decides(member: Member, answer: Denied) -> bool:
+            spent = answer.reason is Reason.LOCKED and _is_opaque(member.directory)
+            return not spent or member is asked[-1]
+
+        return await self._first_to_know(ask, decides)
 
     @property
     def offers_certificates(self) -> bool:
@@ -207,9 +214,9 @@ class Chain:
 
     async def verify_certificate(self, certificate: bytes, authzid: str) -> Identity | Denied:
         answer = await self._first_to_know(
-            lambda directory: (
-                directory.verify_certificate(certificate, authzid)
-                if isinstance(directory, CertificateDirectory) and directory.offers_certificates
+            lambda member: (
+                member.directory.verify_certificate(certificate, authzid)
+                if isinstance(member.directory, CertificateDirectory) and member.directory.offers_certificates
                 else None
             )
         )
@@ -251,19 +258,22 @@ class Chain:
         return Denied(Reason.UNKNOWN)
 
     async def _first_to_know(
-        self, ask: Callable[[Directory], Awaitable[Identity | Denied] | None]
+        self,
+        ask: Callable[[Member], Awaitable[Identity | Denied] | None],
+        decides: Callable[[Member, Denied], bool] = lambda _member, _answer: True,
     ) -> Identity | Denied:
         """The first that lets in, and whose login matches its patterns, or that knows the person and does not; else
-        the last refusal that says most."""
+        the last refusal that says most. ``decides``: whether it does by such a refusal."""
         asked, refused = _Asked(), Denied(Reason.UNKNOWN)
         for member in self._members:
-            asking = ask(member.directory)
+            asking = ask(member)
             if asking is None:
                 continue
             with asked.of(member):
                 answer = await asking
                 if isinstance(answer, Denied):
-                    if answer.reason in DECIDES and matches(answer.login or "", member.names):
+                    knows = answer.reason in DECIDES and matches(answer.login or "", member.names)
+                    if knows and decides(member, answer):
                         return answer
                     refused = refused if _unknown(answer) and refused.details else answer
                 elif matches(answer.login, member.names):
@@ -272,6 +282,14 @@ class Chain:
                     refused = Denied(Reason.ELSEWHERE, answer.login, {"cause": f"not a name of {member.name}"})
         asked.raise_for_unavailable()
         return refused
+
+
+def _takes(member: Member, credentials: TokenCredentials) -> bool:
+    """Whether it is shown this token."""
+    directory = member.directory
+    if not isinstance(directory, TokenDirectory) or not directory.offers_tokens:
+        return False
+    return not _is_opaque(directory) or matches(credentials.login, member.names)
 
 
 def _with_secrets(directory: ScramDirectory | RelaysScram) -> ScramDirectory:

@@ -2,6 +2,7 @@
 
     prepare(text)      SASLprep (RFC 4013)
     login_key(login)   what logins are compared by: prepared, without case
+    false_name(login)  a name that nobody has, the same for all spellings of the login
     lower(address)     what addresses are compared by: ASCII letters in lower case, and nothing else
 
 Done with the standard library's tables, the ones that the RFC names. The function inside scramp is not public and
@@ -78,3 +79,11 @@ def login_key(login: str) -> str:
         return login.lower()
     once = prepare(prepare(login).casefold())
     return prepare(once.casefold())  # U+03F9 folds to what normalises to what folds again
+
+
+def false_name(login: str) -> str:
+    """A name that nobody can have, nor be asked for at a server behind: it ends in NUL."""
+    try:
+        return f"{login_key(login)}\0"
+    except ValueError:
+        return f"{login}\0"
