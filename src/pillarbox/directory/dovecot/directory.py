@@ -65,7 +65,7 @@ class DovecotDirectory(Upstream):
         self._last_look = float("-inf")
         self._asking_tokens = 0
         self._tries = PersonTries(settings, budget)
-        self._relays = Relays(backend, settings, budget, clock=clock)
+        self._relays = Relays(backend, settings, budget, self.turn, clock=clock)
 
     def close(self) -> None:
         if self._looking is not None:
@@ -136,33 +136,32 @@ class DovecotDirectory(Upstream):
         person = self._dovecot.whose(login)
         if person is None:
             return Denied(Reason.UNKNOWN)
-        entry, now = self._token_entry.of(login, credentials.token), self._clock()
-        wrong = self._wrong_tokens.get(entry, now)
+        wrong = self._wrong_tokens.get(self._token_entry.of(login, credentials.token), self._clock())
         if wrong is not None:
             return wrong
+        if self._closed or self._asking_tokens >= (ASKING if known_place else STRANGERS_WAITING):
+            raise NotReached("closed" if self._closed else "too many sign-ins wait for it already")
+        self._asking_tokens += 1
+        try:
+            async with asyncio.timeout(self.settings.timeout), self.turn(known_place):
+                return await self._judge_token(person, login, credentials.token, known_place)
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
+        finally:
+            self._asking_tokens -= 1
+
+    async def _judge_token(self, person: str, login: str, token: str, known_place: bool) -> Identity | Denied:
         try_ = await self._tries.reserve(person, known_place=known_place)
         if isinstance(try_, Denied):
             return try_
         figures.PASSED.add(1, self.settings.name)
         try:
-            answer = await self._ask_about(login, credentials.token, known_place)
+            answer = await self._dovecot.check_token(login, token)
         except NotReached:
             self._tries.give_back(try_)
             raise
         if isinstance(answer, Identity):
             self._tries.give_back(try_)
             return replace(answer, source=self.settings.name)
-        self._wrong_tokens.add(entry, answer, self._clock())
+        self._wrong_tokens.add(self._token_entry.of(login, token), answer, self._clock())
         return answer
-
-    async def _ask_about(self, login: str, token: str, known_place: bool) -> Identity | Denied:
-        if self._closed or self._asking_tokens >= (ASKING if known_place else STRANGERS_WAITING):
-            raise NotReached("closed" if self._closed else "too many sign-ins wait for it already")
-        self._asking_tokens += 1
-        try:
-            async with asyncio.timeout(self.settings.timeout):
-                return await self._dovecot.check_token(login, token)
-        except TimeoutError:
-            raise Unavailable(f"no answer within {self.settings.timeout:g} s") from None
-        finally:
-            self._asking_tokens -= 1

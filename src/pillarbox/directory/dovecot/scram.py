@@ -5,13 +5,18 @@
     relay.close()
 
 The client's messages go there unchanged. A wrong proof is one of the person's wrong tries, reserved before it leaves.
-Nothing is remembered.
+No verdict is remembered.
 
 Dovecot refuses a name that nobody has at once, where others get a challenge; and it does so late. So an exchange with
 such a name is made up here: in the form (lengths, iterations) of the last true challenge, with a salt that is always
 the same for the name, or never, where people's is not (Dovecot draws it each time where it has the password itself).
 Its refusal takes as long as the last one of Dovecot. A challenge that is not there within RELAY_TIME is made up, too;
-should there be one after all, whoever has the name hears at the proof that it cannot be said now.
+should there be one after all, whoever has the name hears at the proof that it cannot be said now, at a known place.
+Elsewhere it is refused like a name that nobody has: strangers can make challenges late.
+
+Dovecot hears of a name in one spelling and one form of message only. Any other is nobody's, and its made-up salt
+comes of all that was said: two questions about one name, of which Dovecot answers one, would tell by equal salts that
+it answered neither.
 
 STANDARDS
     RFC 5802, RFC 7677.
@@ -23,10 +28,12 @@ ERRORS
 import asyncio
 import contextlib
 import hashlib
+import re
 import secrets
 import string
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from pillarbox.directory import figures
@@ -36,7 +43,7 @@ from pillarbox.directory.dovecot.backend import DovecotBackend, Opened
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.dovecot.tries import PersonTries
 from pillarbox.directory.memory import Memory
-from pillarbox.directory.preparation import LOGIN_CEILING, login_key, prepare
+from pillarbox.directory.preparation import LOGIN_CEILING, lower, prepare
 from pillarbox.directory.servers import NotJudged, ServerFailed
 from pillarbox.sasl.mechanism import ScramFirst
 from pillarbox.sasl.scram import ServerFirst, read_server_first, server_first
@@ -52,27 +59,34 @@ MESSAGE_CEILING = 4_096
 
 SALT_TIME = 86_400.0
 SALTS = 4_096
-"""People whose last salt is remembered, to see whether it stays: it does not where Dovecot has the passwords."""
+"""Names whose last salt is remembered: for a late challenge, and to see whether it stays, which it does not where
+Dovecot has the passwords."""
 
 FORM = ServerFirst(b"x" * 64, b"x" * 16, 4_096)
 """Of a made-up challenge before the first true one: Dovecot's own."""
+_COMMAS = 3
+"""In a client-first-message that holds nothing but what it must: ``n,,n=anna,r=abc``."""
+_ODD_BLANKS = re.compile(r"(?:^|[\s@])\s|\s(?:$|@)")
+"""Databases ignore them as they like."""
 _NONCE = (string.ascii_letters + string.digits + string.punctuation).replace(",", "")
 
 
 class Relays:
-    """All exchanges of one directory. ``clock`` is monotonic."""
+    """All exchanges of one directory. ``turn``: Upstream's. ``clock`` is monotonic."""
 
     def __init__(
         self,
         backend: DovecotBackend,
         settings: DovecotSettings,
         budget: Budget,
+        turn: Callable[[bool], AbstractAsyncContextManager[None]],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._tries = PersonTries(settings, budget)
+        self._turn = turn
         self._clock = clock
         self._open: set[Relay] = set()
         self._form = FORM
@@ -85,11 +99,11 @@ class Relays:
         if len(self._open) >= (EXCHANGES if known_place else EXCHANGES // 2):
             raise Unavailable("too many exchanges are open already")
         person = self._person(first)
-        beginning = None if person is None else asyncio.create_task(self._begin(first, person))
+        beginning = None if person is None else asyncio.create_task(self._begin(first, known_place))
         relay = Relay(self, person or "", beginning, known_place=known_place, ends_at=self._clock() + EXCHANGE_TIME)
         self._open.add(relay)
         try:
-            relay.challenge = await self._challenge(beginning) or self._made_up(first, key)
+            relay.challenge = await self._challenge(beginning) or self._made_up(first, key, person)
         except BaseException:
             relay.close()
             raise
@@ -104,19 +118,21 @@ class Relays:
         return answer.challenge if isinstance(answer, Opened) else None
 
     def _person(self, first: ScramFirst) -> str | None:
-        """Whom wrong proofs are counted for; None: nobody, and Dovecot is not asked."""
+        """Whom wrong proofs are counted for; None: nobody, and Dovecot is not asked. It compares names, and an
+        authzid with them, in its own way: both must be what we would make of them."""
+        login = first.authcid
         try:
-            login = prepare(first.authcid)
-            acts_as = login_key(first.authzid) if first.authzid else login_key(login)
-            mine = acts_as == login_key(login) and "\0" not in first.authcid
+            plain = prepare(login) == login and first.authzid in ("", login) and "\0" not in login
         except ValueError:
             return None
+        plain = plain and first.message.count(b",") == _COMMAS and _ODD_BLANKS.search(login) is None
         too_long = len(login.encode()) > LOGIN_CEILING or len(first.message) > MESSAGE_CEILING
-        return self._backend.whose(login) if mine and login and not too_long else None
+        return self._backend.whose(login) if plain and not too_long else None
 
-    async def _begin(self, first: ScramFirst, person: str) -> Opened | Denied:
+    async def _begin(self, first: ScramFirst, known_place: bool) -> Opened | Denied:
         began = self._clock()
-        answer = await self._backend.begin(first.message)
+        async with self._turn(known_place):
+            answer = await self._backend.begin(first.message)
         if isinstance(answer, Denied):
             self._refused(began)
             return answer
@@ -125,18 +141,20 @@ class Relays:
             answer.exchange.close()
             raise Unavailable(f"{answer.place}: made a challenge that is none of SCRAM")
         self._form, now = form, self._clock()
-        before = self._salts.get(entry := person.encode(), now)
+        before = self._salts.get(entry := lower(first.authcid).encode(), now)
         if before is not None:
             self._salts_vary = before != form.salt
         self._salts.add(entry, form.salt, now)
         return answer
 
-    def _made_up(self, first: ScramFirst, key: bytes) -> bytes:
-        """The challenge of a name that nobody has: another nonce each time, and always the same salt, if people's
-        stay the same."""
-        form, name = self._form, _name(first.authcid)
-        seed = f"{self._settings.name}\0{name}".encode()
-        salt = hashlib.shake_256(key + seed).digest(len(form.salt))
+    def _made_up(self, first: ScramFirst, key: bytes, person: str | None) -> bytes:
+        """The challenge of a name that nobody has, or of somebody's whose own is late: another nonce each time, and
+        always the same salt, if people's stay the same. ``person``: None: Dovecot was not asked."""
+        form, name = self._form, lower(first.authcid)
+        salt = None if person is None else self._salts.get(name.encode(), self._clock())
+        if salt is None:
+            said = f"kept\0{first.authzid}\0{first.authcid}" if person is None else f"asked\0{name}"
+            salt = hashlib.shake_256(key + f"{self._settings.name}\0{said}".encode()).digest(len(form.salt))
         if self._salts_vary:
             salt = secrets.token_bytes(len(form.salt))
         nonce = "".join(secrets.choice(_NONCE) for _ in form.nonce).encode()
@@ -147,17 +165,33 @@ class Relays:
     async def judge(self, relay: "Relay", message: bytes) -> Proven | Denied:
         """See Relay.prove."""
         began = self._clock()
-        opened = await relay.begun()
-        if isinstance(opened, Denied) or len(message) > MESSAGE_CEILING:
-            return await self._refuse(opened if isinstance(opened, Denied) else Denied(Reason.WRONG), began)
-        if opened.challenge != relay.challenge:
-            raise Unavailable(f"{opened.place}: no challenge within {RELAY_TIME:g} s")
-        if began > relay.ends_at:
+        if began > relay.ends_at:  # whoever has the name
             raise Unavailable(f"no proof within {EXCHANGE_TIME:g} s")
+        opened = await relay.begun()
+        async with contextlib.AsyncExitStack() as stack:
+            try:  # for whatever name: how long it waits tells nothing either
+                await stack.enter_async_context(self._turn(relay.known_place))
+            except NotReached as error:
+                if relay.known_place:
+                    raise
+                answer: Proven | Denied = Denied(Reason.OPAQUE, details={"cause": str(error)})
+            else:
+                answer = await self._answer(relay, opened, message)
+        return await self._refuse(answer, began) if isinstance(answer, Denied) else answer
+
+    async def _answer(self, relay: "Relay", opened: Opened | Denied, message: bytes) -> Proven | Denied:
+        """Asks Dovecot, if there is somebody to ask about and a try left."""
+        if isinstance(opened, Denied):
+            return opened
+        if len(message) > MESSAGE_CEILING:
+            return Denied(Reason.WRONG)
+        if opened.challenge != relay.challenge:
+            late = f"{opened.place}: no challenge within {RELAY_TIME:g} s"
+            if relay.known_place:
+                raise Unavailable(late)
+            return Denied(Reason.OPAQUE, details={"cause": late})
         try_ = await self._tries.reserve(relay.person, known_place=relay.known_place)
-        if isinstance(try_, Denied):
-            return await self._refuse(try_, began)
-        return await self._finish(opened, message, try_)
+        return try_ if isinstance(try_, Denied) else await self._finish(opened, message, try_)
 
     async def _finish(self, opened: Opened, message: bytes, try_: Try | None) -> Proven | Denied:
         """Asks Dovecot about the proof; a right one, and one that has surely not come there, is no try."""
@@ -188,7 +222,7 @@ class Relays:
         self._refusal = min(self._clock() - began, REFUSAL_CEILING)
 
     async def _refuse(self, denied: Denied, began: float) -> Denied:
-        """As late as Dovecot does."""
+        """Not sooner than Dovecot does."""
         await asyncio.sleep(began + self._refusal - self._clock())
         return denied
 
@@ -248,10 +282,3 @@ class Relay:
                 answer = self._beginning.result()
                 if isinstance(answer, Opened):
                     answer.exchange.close()
-
-
-def _name(authcid: str) -> str:
-    try:
-        return login_key(authcid)
-    except ValueError:
-        return authcid
