@@ -1,5 +1,6 @@
 """SCRAM and tokens at a site whose people are a real Dovecot's: one answer for all who are refused."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pillarbox.directory.dovecot.directory import DovecotDirectory
 from pillarbox.directory.dovecot.settings import DovecotSettings
 from pillarbox.directory.tries import Tries
 from pillarbox.directory.wire import Place
+from pillarbox.guard.base import Verdict
 
 ANNA, BOB = "anna@example.org", "bob@example.org"
 
@@ -101,3 +103,25 @@ async def test_the_error_document_is_ours_whatever_dovecot_says(server: Server) 
         (answer,) = await client.command(f"AUTH XOAUTH2 {response}", 334)
         assert base64.b64decode(answer) == b'{"status":"401","schemes":"bearer","scope":""}'
         await client.command("", 535)
+
+
+async def test_a_challenge_without_a_proof_is_a_failure_of_a_stranger_and_of_nobody_else(server: Server) -> None:
+    client, _ = await greeted(server)
+    first = f"AUTH SCRAM-SHA-256 {b64('n,,n=nobody@example.org,r=abcdefgh')}"
+    async with client:
+        await client.command(first, 334)
+        await client.command("*", 501)
+        await client.command(first, 334)
+        await client.command(b64("no proof"), 535)
+        await client.command(first, 334)
+    async with asyncio.timeout(10):  # the third is counted when the connection was seen to end
+        for _ in range(3):
+            await server.guard.counted.acquire()
+    assert [attempt.login for attempt in server.guard.failures] == ["nobody@example.org"] * 3
+    server.guard.verdict = Verdict(known_place=True, delay=0.0)
+    client, _ = await greeted(server)
+    async with client:
+        await client.command(first, 334)
+        await client.command("*", 501)
+        await scram(client, ANNA, PASSWORD, 334)
+    assert len(server.guard.failures) == 3

@@ -11,7 +11,8 @@ that would count (RFC 7628 3.2.2).
 In SCRAM the guard is asked as soon as there is a name, and the challenge with the salt leaves at a fixed time after
 the name came, whether somebody has that name or not. A wrong password cannot be recognised there when it comes
 again, so each failure counts as a distinct one. Where a server behind has the secrets and plays the exchange
-(RelaysScram), the client gets its signature only once it is known that the person may sign in here.
+(RelaysScram), the client gets its signature only once it is known that the person may sign in here; and whoever takes
+a challenge of that server at an unknown place, and shows no proof, has failed: each costs it a question.
 
 Devices sign in at their legacy site and nowhere else, and nobody else there. Right credentials at the wrong site are
 a failure like any other: checked in full, counted, and answered as a wrong password is.
@@ -48,7 +49,7 @@ from pillarbox.directory.base import (
     TokenDirectory,
     Unavailable,
 )
-from pillarbox.directory.preparation import login_key
+from pillarbox.directory.preparation import false_name
 from pillarbox.guard.base import Attempt, Verdict
 from pillarbox.net.stream import Stream
 from pillarbox.sasl.mechanism import (
@@ -128,7 +129,7 @@ async def recognise(certificate: bytes, asker: Asker) -> Identity | None:
 class _Exchange:
     """One AUTH."""
 
-    __slots__ = ("_asker", "_mechanism", "_relay", "_relayed", "_said_at", "_stream", "_verdict")
+    __slots__ = ("_asker", "_mechanism", "_relay", "_relayed", "_said_at", "_stream", "_unproven", "_verdict")
 
     def __init__(self, stream: Stream, mechanism: str, asker: Asker) -> None:
         self._stream = stream
@@ -137,6 +138,7 @@ class _Exchange:
         self._verdict: Verdict | None = None
         self._relay: ScramRelay | None = None
         self._relayed: Identity | Denied | None = None
+        self._unproven: str | None = None
         self._said_at = asyncio.get_running_loop().time()
 
     async def run(self, initial_response: bytes | None) -> Identity:
@@ -146,6 +148,8 @@ class _Exchange:
         finally:
             if self._relay is not None:
                 self._relay.close()
+            if self._unproven is not None:
+                self._count(self._unproven, self._asker.services.random(16).hex())
         refusal: Refusal | None = None
         match step:
             case Failure():
@@ -211,6 +215,7 @@ class _Exchange:
                 self._relay = await directory.open_scram(first, known_place=verdict.known_place)
             if self._relay is not None:
                 challenge = wanted.relay(self._relay.challenge)
+                self._unproven = None if verdict.known_place else wanted.authcid
             elif isinstance(directory, ScramDirectory):
                 nonce = self._asker.services.random(18).hex()
                 challenge = wanted.proceed(await directory.scram_secret(name), nonce)
@@ -224,6 +229,7 @@ class _Exchange:
     async def _prove(self, wanted: ProofWanted) -> SaslChallenge | Disproved:
         """The signature of the server that plays the exchange; none for whom it, or the site, does not let in."""
         assert self._relay is not None  # noqa: S101 -- a relayed exchange alone asks for this
+        self._unproven = None
         try:
             answer = await self._relay.prove(wanted.message)
         except Unavailable as error:
@@ -353,7 +359,7 @@ async def _secret_name(authcid: str, site: Site) -> str:
     if limited and isinstance(site.directory, PeopleDirectory):
         person = await site.directory.find_person(authcid)
         at_home = at_home if isinstance(person, Denied) else site.admits(person)
-    return authcid if at_home else f"{login_key(authcid)}\0"
+    return authcid if at_home else false_name(authcid)
 
 
 def _login(credentials: Claim) -> str:
