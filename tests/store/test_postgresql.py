@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -461,9 +462,14 @@ async def test_a_migration_does_not_queue_behind_a_long_reader_for_long(store: S
         ("PGSERVICE", "elsewhere"),
         ("PGOPTIONS", "-c role=nobody_at_all"),
         ("PGTARGETSESSIONATTRS", "standby"),
+        ("PGSSLMODE", "no such mode"),
+        ("PGSSLROOTCERT", "/of/another/authority.pem"),
+        ("PGGSSENCMODE", "require"),
+        ("PGREQUIREAUTH", "gss"),
+        ("PGCHANNELBINDING", "require"),
     ],
 )
-async def test_the_environment_does_not_change_where_it_goes(
+async def test_the_environment_changes_neither_where_it_goes_nor_how_the_server_is_checked(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     services = tmp_path / "services"
@@ -472,6 +478,7 @@ async def test_the_environment_does_not_change_where_it_goes(
     monkeypatch.setenv(variable, value)
     store = Store(dsn)
     assert await store.read(("SELECT 1", ())) == [[(1,)]]
+    assert variable not in os.environ
     await store.close()
 
 

@@ -99,7 +99,8 @@ class CellTable(Table):
 
     name: CellName = Field(description="A short name for it, of at most 8 letters a-z and digits." + RESTART)
     dsn: Text = Field(
-        description="How libpq reaches its database, without a password; all hosts of the cell." + RESTART,
+        description="How libpq reaches its database, without a password; all hosts of the cell. PGSSLMODE, "
+        "PGSSLROOTCERT and the like in the environment do not count." + RESTART,
         examples=["host=pg1,pg2,pg3 dbname=pillarbox user=pillarbox sslmode=verify-full"],
     )
     password_file: FilePath | None = Field(

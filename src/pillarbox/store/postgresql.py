@@ -20,9 +20,9 @@ A server that is told to wait for nobody confirms alone, without a word (Patroni
 ``quorum`` every transaction looks at that setting before its COMMIT, and is undone if it is empty, and after it: then
 it is Unknown. COMMIT waits for no standby if nothing was written: then ``Transaction.waited`` is false.
 
-Where it goes is what the DSN says: libpq's variables for that (PGHOST, PGSERVICE and the like) are taken out of the
-process's environment. Those of a password (PGPASSFILE, PGPASSWORD) count where the DSN names none, and PGSERVICEFILE
-where it names a service.
+Where it goes, and how the server is checked there, is what the DSN says: libpq's variables for that (PGHOST,
+PGSERVICE, PGSSLMODE, PGSSLROOTCERT and the like) are taken out of the process's environment. Those of a password
+(PGPASSFILE, PGPASSWORD) count where the DSN names none, and PGSERVICEFILE where it names a service.
 
 Migrations are in migrations.py. Placeholders are psycopg's: %s, %b for binary.
 
@@ -76,8 +76,11 @@ _DEFAULTS: dict[str, str | int] = {
 }
 """A host that died without a word is noticed in some 15 seconds; a DSN may say otherwise."""
 _ELSEWHERE = (
-    *("PGDATABASE", "PGHOST", "PGHOSTADDR", "PGLOADBALANCEHOSTS", "PGOPTIONS", "PGPORT", "PGSERVICE"),
-    *("PGTARGETSESSIONATTRS", "PGUSER"),
+    *("PGDATABASE", "PGHOST", "PGHOSTADDR", "PGLOADBALANCEHOSTS", "PGOPTIONS", "PGPORT", "PGSERVICE", "PGUSER"),
+    *("PGTARGETSESSIONATTRS", "PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLCRL"),
+    *("PGSSLCRLDIR", "PGSSLSNI", "PGSSLCERT", "PGSSLKEY", "PGSSLCERTMODE", "PGSSLMINPROTOCOLVERSION"),
+    *("PGSSLMAXPROTOCOLVERSION", "PGSSLCOMPRESSION", "PGGSSENCMODE", "PGGSSLIB", "PGGSSDELEGATION", "PGKRBSRVNAME"),
+    *("PGREQUIREAUTH", "PGREQUIREPEER", "PGCHANNELBINDING"),
 )
 _SETTINGS = {
     "search_path": f"{SCHEMA}, pg_temp",
@@ -89,8 +92,6 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",  # a client that was stopped must not keep its locks
     "jit": "off",  # compiling costs our short statements more than it gives
 }
-
-
 _NAMES = "current_setting('synchronous_standby_names')"
 _DEMAND = f"SELECT 1 / ({_NAMES} <> '')::int, pg_current_xact_id_if_assigned() IS NOT NULL"
 """Fails the transaction on a server that waits for nobody; says whether it wrote something."""

@@ -232,7 +232,8 @@ async def test_what_was_asked_and_answered_is_told_without_secrets(settings: Sql
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("PGHOSTADDR", "127.0.0.66"), ("PGOPTIONS", "-c role=nobody_at_all")]
+    ("variable", "value"),
+    [("PGHOSTADDR", "127.0.0.66"), ("PGOPTIONS", "-c role=nobody_at_all"), ("PGSSLMODE", "no such mode")],
 )
 async def test_the_environment_does_not_change_which_postgresql_is_asked(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, variable: str, value: str

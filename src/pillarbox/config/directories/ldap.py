@@ -64,7 +64,8 @@ class LdapGroupTable(Table):
 
 
 class LdapTable(UpstreamTable):
-    """People of an LDAP server, looked up and then bound as. It needs `pip install "pillarbox[ldap]"`."""
+    """People of an LDAP server, looked up and then bound as. It needs `pip install "pillarbox[ldap]"` with
+    the pip of the environment that Pillarbox runs in."""
 
     kind: Literal["ldap"] = Field(description="ldap: people of an LDAP server.")
     preset: Literal["openldap", "active-directory", "domino"] = Field(

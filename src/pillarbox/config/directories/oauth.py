@@ -48,7 +48,7 @@ _PRESETS = {
 
 class OauthTable(DirectoryTable):
     """Tokens of an OAuth 2.0 or OpenID Connect provider (OAUTHBEARER, XOAUTH2). Needs `pip install
-    "pillarbox[oauth]"`."""
+    "pillarbox[oauth]"` with the pip of the environment that Pillarbox runs in."""
 
     kind: Literal["oauth"] = Field(description="oauth: bearer tokens of a provider.")
     preset: Literal["entra", "google", "keycloak"] | None = Field(

@@ -27,7 +27,7 @@ class SqlTable(HashedTable):
     postgresql: Text | None = Field(
         None,
         description="The database, of PostgreSQL: a DSN as libpq takes it, without a password; on another machine "
-        "with sslmode=verify-full.",
+        "with sslmode=verify-full. PGSSLMODE and the like in the environment do not count.",
     )
     password_file: FilePath | None = Field(
         None, description="A file with the password for postgresql. Default: passfile in the DSN, PGPASSFILE."
