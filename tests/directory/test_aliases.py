@@ -13,9 +13,13 @@ from tests.support.administrator import Administrator
 from pillarbox.directory import cluster
 from pillarbox.directory.accounts import MIGRATIONS, AccountsStore
 from pillarbox.directory.aliases import ALIAS_CEILING, changed, check_aliases, followed
-from pillarbox.directory.base import Account, Alias, InvalidAccount
+from pillarbox.directory.base import Account, Alias, Denied, InvalidAccount
+from pillarbox.directory.local import LocalDirectory
 from pillarbox.directory.schema import MIGRATIONS as SCHEMA
 from pillarbox.directory.schema import ROOM
+from pillarbox.directory.scram import create_secret
+from pillarbox.directory.settings import LocalSettings
+from pillarbox.sasl.mechanism import ProvenCredentials
 from pillarbox.store.migrations import migrate
 from pillarbox.store.postgresql import Store
 from pillarbox.store.sqlite import Database, SchemaTooNew, open_store
@@ -85,6 +89,51 @@ async def test_an_alias_never_wins_over_a_login_and_names_nobody_where_there_is_
     assert await accounts.list_void() == {"bob"}
     assert await accounts.owners_of(["Bob"], "anna@example.org") == {"Bob": "bob"}
     assert await accounts.owners_of(["Bob"], "bob") == {"Bob": "anna@example.org"}
+
+
+SPELLINGS = (
+    "Anna Smith/Acme",
+    "anna  smith/acme",
+    "CN=Anna Smith/O=Acme",
+    "cn=anna smith,o=acme",
+    "CN= Anna Smith/Acme",
+)
+
+
+@pytest.mark.parametrize("whose", ["an alias", "a login", "nobody's", "two aliases", "a disabled one's"])
+async def test_scram_has_one_salt_for_all_spellings_of_a_name_whoever_has_it(tmp_path: Path, whose: str) -> None:
+    accounts = await AccountsStore.open(tmp_path / "accounts.db")
+    secret = create_secret("pencil", salt=b"salt of one person")
+    one = replace(named("anna@example.org", "Anna Smith/Acme"), scram=secret)
+    kept = {
+        "an alias": [one],
+        "a login": [replace(named("Anna Smith/Acme"), scram=secret)],
+        "nobody's": [],
+        "two aliases": [one, replace(one, login="a.smith@example.org")],
+        "a disabled one's": [replace(one, disabled=True)],
+    }
+    for each in kept[whose]:
+        await accounts.add(each)
+    directory = LocalDirectory(accounts, LocalSettings(argon2_memory=64, argon2_time=1, scram=True))
+    secrets = [await directory.scram_secret(spelling) for spelling in SPELLINGS]
+    assert len({(secret.iterations, secret.salt) for secret in secrets}) == 1
+    assert (secrets[0].salt == b"salt of one person") is (whose in ("an alias", "a login"))
+    assert (await directory.scram_secret("Anna Smyth/Acme")).salt != secrets[0].salt
+    directory.close()
+    await accounts.close()
+
+
+async def test_a_login_is_proven_by_its_own_spelling_alone_and_others_get_no_signature(tmp_path: Path) -> None:
+    accounts = await AccountsStore.open(tmp_path / "accounts.db")
+    await accounts.add(replace(named("anna smith"), scram=create_secret("pencil")))
+    directory = LocalDirectory(accounts, LocalSettings(argon2_memory=64, argon2_time=1, scram=True))
+    own, other = await directory.scram_secret("Anna Smith"), await directory.scram_secret("CN=Anna Smith")
+    assert own.salt == other.salt
+    assert own.stored_key != other.stored_key and own.server_key != other.server_key
+    assert isinstance(await directory.verify_proof(ProvenCredentials("CN=Anna Smith", "", own)), Denied)
+    assert not isinstance(await directory.verify_proof(ProvenCredentials("Anna Smith", "", own)), Denied)
+    directory.close()
+    await accounts.close()
 
 
 async def test_verbs_go_by_the_login_alone(accounts: Any) -> None:

@@ -42,6 +42,7 @@ from pillarbox.directory.base import (
     Unavailable,
 )
 from pillarbox.directory.certificate import read_certificate
+from pillarbox.directory.domino_names import name_key
 from pillarbox.directory.memory import EntryKey, Memory
 from pillarbox.directory.password import Passwords, is_foreign
 from pillarbox.directory.preparation import LOGIN_CEILING, PASSWORD_CEILING, login_key, lower, prepare
@@ -99,13 +100,21 @@ class LocalDirectory:
             login = login_key(authcid)
         except ValueError:
             login = authcid
-        account = await self._accounts.find(login) if len(login) <= LOGIN_CEILING else None
+        asked = len(login) <= LOGIN_CEILING
+        account = await self._accounts.find(login) if asked else None
         state = self._accounts.scram_state
         if state is None:
             raise Unavailable("the accounts have not been heard of yet")
-        if account is None or account.scram is None or account.disabled:  # our signature would confirm the password
-            return false_secret(state.key, login)
-        return _secret_of(account, account.scram)
+        true = _true_secret(account)
+        if true is not None:
+            return true
+        name = (asked and name_key(login)) or login
+        false = false_secret(state.key, name)
+        if account is None and name != login:
+            # All spellings of an alias have one salt. So must those of a login, though one alone signs in, and those
+            # of a name that nobody has: else asking by several would tell which of the three it is.
+            true = _true_secret(await self._accounts.find(name))
+        return false if true is None else replace(false, iterations=true.iterations, salt=true.salt)
 
     async def verify_proof(self, credentials: ProvenCredentials) -> Identity | Denied:
         try:
@@ -234,6 +243,13 @@ def _secret_of(account: Account, stored: str) -> ScramSecret:
         return read_secret(stored)
     except ValueError as error:
         raise Unavailable(f"the SCRAM secret of {account.login!r} is {error}") from None
+
+
+def _true_secret(account: Account | None) -> ScramSecret | None:
+    """None: there is none, or the account is disabled; our signature would confirm the password."""
+    if account is None or account.scram is None or account.disabled:
+        return None
+    return _secret_of(account, account.scram)
 
 
 def _generation(account: Account | None) -> int:
