@@ -31,6 +31,11 @@ def meant(sent: str, name: str, *addresses: str) -> Meant:
         ("{login}", ONE, " ", None),
         ("{login}", ONE, " @example.org", None),
         ("{login}", ("*",), "anna@ ", None),
+        ("{login}", ONE, "anna*master", None),
+        ("{login}", ONE, "anna*master@example.org", None),
+        ("{login}", ("*",), "anna@example.org*master", None),
+        ("{login}", ("*",), "anna*master@example.org", None),
+        ("{local}", ONE, "anna*master@example.org", None),
         ("{login}", ONE, "Anna Smith/ACME", meant("Anna Smith/ACME", "anna smith/acme@example.org")),
         ("{local}", ONE, "anna@example.org", meant("anna", "anna@example.org", "anna@example.org")),
         ("{local}", ONE, "anna@example.com", None),
@@ -109,3 +114,7 @@ def test_nobody_gets_an_address_of_another_domain(text: str, template: str) -> N
     if found is not None:
         assert all(address.endswith(("@example.org", "@example.net")) for address in found.addresses)
         assert all(address == address.encode().lower().decode() for address in found.addresses)
+
+
+def test_a_server_s_own_name_with_an_asterisk_is_nobodys_either() -> None:
+    assert Naming("{login}", ONE).owner("anna*master") is None

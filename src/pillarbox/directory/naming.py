@@ -11,6 +11,9 @@ the whole login, and its domain, whatever it is, is the person's.
 Blanks at either end, and how many there are between two words, tell nobody apart: servers trim and fold them, and
 each spelling would make room for more wrong tries.
 
+A login with a ``*`` in it is nobody's. Dovecot may be told that behind it stands a master user, whose password it
+then takes: each name before it would make room for more guesses at that one password.
+
 Where the server is told no domain, or its own name for the person has none, it has one set of names for all domains:
 each person has the same local part in all of them.
 
@@ -30,6 +33,8 @@ from pillarbox.smtp.syntax import parse_mailbox
 
 _PLACEHOLDER = re.compile(r"\{(login|local|domain)\}")
 ANY = "*"
+MASTER = "*"
+"""What Dovecot's documentation puts between a login and that of a master user (auth_master_user_separator)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +90,13 @@ class Naming:
 
     def _split(self, login: str) -> tuple[str, str] | None:
         """Local part and domain, the first of ours when none is said ("" when any is ours). A local part with an "@"
-        is nobody's: told without its domain, it would be a login of another one."""
+        is nobody's: told without its domain, it would be a login of another one. For "*" see the module's text."""
         local, at, domain = login.rpartition("@")
         if not at:
             local, domain = login, "" if ANY in self._domains else self._domains[0]
         ours = ANY in self._domains or domain.lower() in self._domains
         named = local.strip() and (domain.strip() or not at)
-        return (local, domain) if named and "@" not in local and ours else None
+        return (local, domain) if named and "@" not in local and MASTER not in login and ours else None
 
     def _whose(self, sent: str, local: str, domain: str, login: str, *, bare: bool = False) -> Meant | None:
         """``bare``: the server's own name for the person has no domain."""

@@ -56,7 +56,9 @@ class MailboxBackend:
     async def find(self, login: str) -> Person | None:
         meant = self._naming.meant(login)
         if meant is None:
-            self._narrate("the login is of a domain that is not among domains: nobody here, and not asked for")
+            self._narrate(
+                "the login is of a domain that is not among domains, or has a * in it: nobody here, and not asked for"
+            )
             return None
         addresses = ", ".join(sorted(meant.addresses)) or "none, so nothing can be sent"
         self._narrate(f'"{meant.sent}" is the login there; addresses by domains: {addresses}')
