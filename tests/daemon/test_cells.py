@@ -99,7 +99,7 @@ def _upgrade(dsn: str) -> None:
 async def test_without_the_driver_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillarbox.store.postgresql", None)
     gone = CellSettings("a", "host=pg1")
-    with pytest.raises(CannotStart, match=r"pip install pillarbox\[cluster\]"):
+    with pytest.raises(CannotStart, match=r"/bin/pip install \"pillarbox\[cluster\]\""):
         await CellSpool(gone, "quorum", "test", "keeper").start()
     offline = CellSpool(gone, "quorum", "test", "keeper")
     await offline.start(strict=False)  # an operator without a daemon has accounts to look at all the same

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pillarbox.telemetry.advice import install
+
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 
@@ -53,4 +55,4 @@ def missing_library() -> str | None:
     """Why nobody can be asked: the extra is not installed. None: it is."""
     if find_spec("acme") is not None:
         return None
-    return "the ACME library is missing; install it: pip install pillarbox[acme]"
+    return f"the ACME library is missing; install it: {install('acme')}"

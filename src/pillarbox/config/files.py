@@ -43,6 +43,7 @@ from pillarbox.directory.token import KeyUnusable, load_key
 from pillarbox.doctor.report import Finding, Severity
 from pillarbox.spool.settings import CellsSettings, EmbeddedSettings, Role
 from pillarbox.submission.settings import Address, SiteSettings
+from pillarbox.telemetry.advice import install
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
 _UNIT = "pillarbox-submission.service"
@@ -150,7 +151,7 @@ def _providers(settings: Settings, user: User) -> Iterator[Finding]:
         subject = f"directory {directory.name}"
         if find_spec("aiohttp") is None:
             message = "aiohttp, which asks the provider, is not installed"
-            yield Finding(Severity.ERROR, subject, message, 'pip install "pillarbox[oauth]"')
+            yield Finding(Severity.ERROR, subject, message, install("oauth"))
         yield from _closed_to(user, subject, ("client_secret", directory.client_secret), ("ca", directory.ca))
         if directory.ca is not None:
             yield from examine_authorities(subject, directory.ca)
@@ -184,7 +185,7 @@ def _ldap(settings: Settings, user: User) -> Iterator[Finding]:
             continue
         subject = f"directory {directory.name}"
         if find_spec("ldap") is None:
-            advice = 'apt install gcc python3-dev libldap2-dev libsasl2-dev; pip install "pillarbox[ldap]"'
+            advice = f"apt install gcc python3-dev libldap2-dev libsasl2-dev; {install('ldap')}"
             yield Finding(Severity.ERROR, subject, "python-ldap, which asks the server, is not installed", advice)
         paths = [(key, getattr(directory, key)) for key in ("ca", "certificate", "key", "password_file")]
         yield from _closed_to(user, subject, *paths)
@@ -243,8 +244,7 @@ def _databases(settings: Settings, user: User) -> Iterator[Finding]:
         if directory.sqlite is not None and not directory.sqlite.exists():
             yield Finding(Severity.ERROR, subject, f"there is no {directory.sqlite}", "correct sqlite")
         if directory.postgresql and find_spec("psycopg") is None:
-            advice = 'pip install "pillarbox[sql]"'
-            yield Finding(Severity.ERROR, subject, "the driver of PostgreSQL is missing", advice, True)
+            yield Finding(Severity.ERROR, subject, "the driver of PostgreSQL is missing", install("sql"), True)
         if directory.password_file is not None:
             yield from _secrecy(subject, "password_file", directory.password_file)
 
@@ -337,7 +337,7 @@ def _cells(settings: Settings) -> Iterator[Finding]:
             Severity.ERROR,
             "spool",
             "the driver of PostgreSQL is missing",
-            "install it: pip install pillarbox[cluster]",
+            f"install it: {install('cluster')}",
             blocks=True,
         )
     for cell in settings.spool.cells:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from pillarbox.spool.settings import CellSettings, Role
 from pillarbox.store.errors import StoreError
+from pillarbox.telemetry.advice import install
 
 if TYPE_CHECKING:
     from pillarbox.store.postgresql import Store
 
-DRIVER_MISSING = '[spool] kind = "cluster" needs the driver of PostgreSQL: pip install pillarbox[cluster]'
+DRIVER_MISSING = f'[spool] kind = "cluster" needs the driver of PostgreSQL: {install("cluster")}'
 _LONGEST_PASSWORD = 4_096
 
 

@@ -19,6 +19,7 @@ from pillarbox.directory.passwd.settings import PasswdSettings
 from pillarbox.directory.settings import UpstreamSettings
 from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.upstream import Backend, Narrate, silent
+from pillarbox.telemetry.advice import install
 
 if TYPE_CHECKING:
     from pillarbox.directory.dovecot.directory import DovecotDirectory
@@ -32,9 +33,7 @@ def make_oauth(
     try:
         from pillarbox.directory.oauth.directory import OauthDirectory
     except ModuleNotFoundError as error:
-        raise Unusable(
-            f'directory "{settings.name}": {error.name} is not installed: pip install "pillarbox[oauth]"'
-        ) from None
+        raise Unusable(f'directory "{settings.name}": {error.name} is not installed: {install("oauth")}') from None
     return OauthDirectory(settings, find_person, narrate)
 
 
@@ -57,8 +56,7 @@ def make_backend(settings: UpstreamSettings, narrate: Narrate = silent) -> Backe
             except ImportError as error:
                 raise Unusable(
                     f'directory "{settings.name}": python-ldap is missing ({error}). Install what it is built with '
-                    "(on Debian: apt install gcc python3-dev libldap2-dev libsasl2-dev), then: "
-                    'pip install "pillarbox[ldap]"'
+                    "(on Debian: apt install gcc python3-dev libldap2-dev libsasl2-dev), then: " + install("ldap")
                 ) from error
 
             return LdapBackend(settings, narrate)

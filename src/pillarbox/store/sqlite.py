@@ -39,6 +39,7 @@ from pillarbox.store.errors import DiskFull as DiskFull
 from pillarbox.store.errors import SchemaTooNew as SchemaTooNew
 from pillarbox.store.errors import StoreError as StoreError
 from pillarbox.store.errors import TooOld as TooOld
+from pillarbox.telemetry.advice import upgrade
 
 T = TypeVar("T")
 
@@ -301,7 +302,7 @@ def check_version(version: str) -> None:
     """Raises TooOld for a SQLite before 3.51.3: 3.7.0 to 3.51.2 can lose rows when checkpoints meet commits."""
     if tuple(int(part) for part in version.split(".")[:3]) < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
-        raise TooOld(f"SQLite {version} has the WAL-reset bug; {wanted} or newer is needed: pip install -U apsw")
+        raise TooOld(f"SQLite {version} has the WAL-reset bug; {wanted} or newer is needed: {upgrade('apsw')}")
 
 
 def connect(path: Path) -> Database:

@@ -418,5 +418,5 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
         if not name.endswith(".settings"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(Unusable, match=r'"corp": aiohttp is not installed: pip install "pillarbox\[oauth\]"'):
+    with pytest.raises(Unusable, match=r'"corp": aiohttp is not installed: .*/bin/pip install "pillarbox\[oauth\]"'):
         make_oauth(OauthSettings(name="corp", issuer="https://id.example.org"), None)

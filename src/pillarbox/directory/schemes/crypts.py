@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pillarbox.directory.schemes.errors import UnknownScheme, Unreadable
+from pillarbox.telemetry.advice import install
 
 BCRYPT_FLOOR = 4
 """The library raises at a smaller cost, and at the verification only."""
@@ -28,7 +29,7 @@ _BCRYPT = re.compile(r"\$2([abxy]?)\$([0-3][0-9])\$[./A-Za-z0-9]{53}")
 _SHA = re.compile(r"\$([56])\$(?:rounds=([1-9][0-9]{0,9})\$)?[^$:\n]{0,16}\$([./A-Za-z0-9]{43}|[./A-Za-z0-9]{86})")
 _MD5 = re.compile(r"\$(1|apr1)\$[^$:\n]{0,8}\$[./A-Za-z0-9]{22}")
 
-MISSING = 'a library for it is not installed: pip install "pillarbox[hashes]"'
+MISSING = f"a library for it is not installed: {install('hashes')}"
 
 
 def read_bcrypt(text: str) -> Callable[[bytes], bool]:

@@ -18,6 +18,7 @@ from pillarbox.directory.sql.query import parameters
 from pillarbox.directory.sql.rows import Row, RowsUnusable, to_person
 from pillarbox.directory.sql.settings import SqlSettings
 from pillarbox.directory.upstream import Narrate, Person, silent
+from pillarbox.telemetry.advice import install
 
 
 class Database(Protocol):
@@ -86,7 +87,7 @@ def _make_database(settings: SqlSettings, threads: Threads) -> Database:
         from pillarbox.store.errors import StoreError
         from pillarbox.store.postgresql import with_password
     except ModuleNotFoundError as error:
-        missing = f'directory "{settings.name}": {error.name} is not installed: pip install "pillarbox[sql]"'
+        missing = f'directory "{settings.name}": {error.name} is not installed: {install("sql")}'
         raise Unusable(missing) from None
     try:
         dsn = settings.postgresql
