@@ -97,6 +97,13 @@ async def test_counters_of_processes_that_ended_stay_in_the_sums(supervised: Sup
     assert starts in await supervised.ask("metrics")
 
 
+async def test_what_a_process_has_loaded_when_it_is_ready_is_no_garbage_collection_s(supervised: Supervised) -> None:
+    """It would hold every session of the worker up for as long as it takes to look at all of it."""
+    supervised.start()
+    await supervised.until("server.ready")
+    await supervised.until_metric('pillarbox_trivial_keeps_modules{role="spool"}', 1)
+
+
 async def test_a_role_that_cannot_start_as_configured_ends_it_all(supervised: Supervised) -> None:
     tell(supervised, "submission.cannot")
     supervised.start()

@@ -7,6 +7,7 @@ What it does is steered by files beside the configuration: ``ROLE.crash`` (exit 
 """
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pillarbox.daemon.sockets import inherit
 from pillarbox.telemetry import counters
 
 STARTS = counters.counter("trivial_starts_total", "Starts", ("role",))
+KEEPS = counters.gauge("trivial_keeps_modules", "1: no collection of garbage looks at what is loaded", ("role",))
 
 
 class TrivialRole:
@@ -51,6 +53,7 @@ class TrivialRole:
         writer.close()
 
     async def run(self) -> None:
+        KEEPS.set(gc.get_freeze_count() > 10_000, self.name)
         await self.drained.wait()
 
     async def prepare(self, settings: Settings) -> Commit:

@@ -14,6 +14,7 @@ ERRORS
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -189,6 +190,7 @@ class RoleProcess:
         helpers: list[asyncio.Task[None]] = []
         try:
             await self._role.start()
+            _keep_what_is_loaded()
             self.started = True
             log.info("role.started")
             notify("READY=1")
@@ -283,3 +285,10 @@ class RoleProcess:
 
     def _abort(self, _channel: object, _body: object) -> None:
         self._prepared = None
+
+
+def _keep_what_is_loaded() -> None:
+    """Modules and their kin stay until the end: what looks for garbage need not walk through them, 50 to 75 ms each
+    time in which every session of a worker waits."""
+    gc.collect()
+    gc.freeze()
