@@ -70,7 +70,7 @@ def test_the_reference_marks_exactly_the_keys_whose_change_needs_a_restart() -> 
     assert marked == {
         *(f"server.{key}" for key in server),
         *(f"spool.{key}" for key in ("kind", "min_free", "durability")),
-        *(f"spool.cell.{key}" for key in ("name", "dsn", "password_file", "max_size")),
+        *(f"spool.cell.{key}" for key in ("name", "dsn", "password_file", "max_size", "accepts")),
         "site.submission",
         "site.submissions",
         "acme.listen",  # tests/config/test_acme.py
